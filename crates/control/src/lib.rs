@@ -1,0 +1,8 @@
+//! What makes it so: the only room where store, machines, agents and Kubernetes meet.
+//!
+//! [`service`] holds the use cases: each validates, records what is wanted together with a task in one transaction, and
+//! returns ids. [`reconcile`] holds the level-triggered controllers that make it so and can be killed at any instruction.
+//! [`kubernetes`] knows what a Kubernetes cluster is made of: certificates, command lines, manifests, kubeconfigs.
+//! [`ports`] are the traits by which the controllers reach the world, so that tests can replace it.
+
+pub mod ports;

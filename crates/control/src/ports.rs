@@ -1,0 +1,119 @@
+//! How the controllers reach the world. The real ones are in [`crate::kubernetes`] and [`crate::reconcile`]; the tests' fakes
+//! are beside the tests. Machines have a contract of their own, [`sampan_provider::MachineProvider`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sampan_agents::spec::{NodeSpec, NodeStatus};
+use sampan_store::model::{Cluster, Outcome};
+use tokio::sync::broadcast;
+
+/// The agents of the machines, as far as they are connected.
+#[async_trait]
+pub trait Agents: Send + Sync + 'static {
+    /// Whether the machine's agent is connected now.
+    fn is_connected(&self, machine_id: &str) -> bool;
+    /// Tells the agent what to be. Idempotent.
+    async fn put_spec(&self, machine_id: &str, spec: &NodeSpec) -> Outcome<()>;
+    /// What the agent sees.
+    async fn status(&self, machine_id: &str) -> Outcome<NodeStatus>;
+    /// The machine ids whose agent connected, disconnected or reported a change. Lagging means: look at all.
+    fn changes(&self) -> broadcast::Receiver<String>;
+}
+
+/// A node as Kubernetes sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Name.
+    pub name: String,
+    /// Status of the condition Ready: `True` → Ready, `False` → NotReady, `Unknown` → Unknown.
+    pub ready: NodeReadiness,
+    /// Why not, in words.
+    pub message: String,
+    /// Not schedulable.
+    pub cordoned: bool,
+    /// `spec.podCIDR`, if set.
+    pub pod_cidr: Option<String>,
+    /// Kubelet version.
+    pub kubelet_version: String,
+}
+
+/// Readiness of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeReadiness {
+    /// The kubelet reports Ready.
+    Ready,
+    /// The kubelet reports that it is not.
+    NotReady,
+    /// The kubelet has not been heard of.
+    Unknown,
+}
+
+/// How a drain went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DrainOutcome {
+    /// No evictable pods are left.
+    Done,
+    /// Pods are still there; says which, and which PodDisruptionBudget blocks them.
+    Waiting(String),
+}
+
+/// A cluster's Kubernetes API, reached through the tunnel of its control plane's machine.
+#[async_trait]
+pub trait ClusterAccess: Send + Sync + 'static {
+    /// `Ok` when `/readyz` answers ok; else why not.
+    async fn ready(&self, cluster: &Cluster) -> Outcome<()>;
+    /// Applies everything a cluster of ours has from the start (RBAC, CoreDNS, metrics-server, …). Idempotent.
+    async fn apply_base(&self, cluster: &Cluster) -> Outcome<()>;
+    /// `Ok` when the cluster's DNS service has a ready endpoint; else what is missing.
+    async fn dns_ready(&self, cluster: &Cluster) -> Outcome<()>;
+    /// Nodes as seen now.
+    async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>>;
+    /// Sets `spec.podCIDR`, labels and taints that a kubelet may not set itself. Idempotent.
+    async fn settle_node(&self, cluster: &Cluster, node: &str, wanted: &NodeWanted) -> Outcome<()>;
+    /// Makes the node unschedulable, evicts what is evictable, one round; ask again until done.
+    async fn drain(&self, cluster: &Cluster, node: &str) -> Outcome<DrainOutcome>;
+    /// Deletes the node object; fine when it is gone.
+    async fn delete_node(&self, cluster: &Cluster, node: &str) -> Outcome<()>;
+    /// Cluster ids whose nodes changed. Lagging means: look at all.
+    fn changes(&self) -> broadcast::Receiver<String>;
+    /// Begins to watch the cluster's nodes (idempotent), so that `changes` speaks of it.
+    fn watch(&self, cluster: &Cluster);
+    /// Forgets connections and watches of a cluster.
+    fn forget(&self, cluster_id: &str);
+}
+
+/// What the server settles on a node object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeWanted {
+    /// `spec.podCIDR`.
+    pub pod_cidr: Option<String>,
+    /// Labels (added or changed, never removed).
+    pub labels: Vec<(String, String)>,
+    /// Taints that must be there: key, value, effect.
+    pub taints: Vec<(String, String, String)>,
+}
+
+/// The balancer's configuration and control.
+#[async_trait]
+pub trait Balancing: Send + Sync + 'static {
+    /// Makes the balancer hold exactly these listeners and virtual IPs; answers per listener why it could not be opened.
+    async fn apply(&self, config: &sampan_agents::balancer::Config) -> Outcome<sampan_agents::balancer::Report>;
+}
+
+/// Time, so that tests need not wait.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> sampan_store::model::Timestamp;
+}
+
+/// How long things may take before they count as failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A whole drain; after it the node is removed all the same, with an event that names what was left.
+    pub drain: Duration,
+    /// A node may be NotReady for so long before its machine is restarted.
+    pub not_ready: Duration,
+    /// Restarts of a machine before it is given up (worker: replaced).
+    pub repairs_max: u32,
+}

@@ -1,0 +1,135 @@
+//! What the build needs from the host: programs, packages, a Docker engine.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// How long a freshly started Docker engine may take to answer.
+const DOCKER_START: Duration = Duration::from_secs(60);
+
+/// Something that must be on the host, and the Debian packages that bring it.
+struct Need {
+    what: &'static str,
+    there: fn() -> bool,
+    packages: &'static [&'static str],
+}
+
+const NEEDS: &[Need] = &[
+    Need { what: "dockerd", there: || docker_answers() || process::in_path("dockerd"), packages: &["docker.io"] },
+    Need { what: "docker", there: || process::in_path("docker"), packages: &["docker.io"] },
+    Need { what: "containerd", there: || docker_answers() || process::in_path("containerd"), packages: &["containerd"] },
+    Need { what: "runc", there: || docker_answers() || process::in_path("runc"), packages: &["runc"] },
+    Need { what: "iptables", there: || process::in_path("iptables"), packages: &["iptables"] },
+    Need { what: "ip", there: || process::in_path("ip"), packages: &["iproute2"] },
+    Need { what: "mmdebstrap", there: || process::in_path("mmdebstrap"), packages: &["mmdebstrap"] },
+    Need {
+        what: "Debian's archive keys",
+        there: || Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
+        packages: &["debian-archive-keyring"],
+    },
+    Need { what: "cc", there: || process::in_path("cc"), packages: &["gcc", "libc6-dev"] },
+    Need { what: "pkg-config", there: || process::in_path("pkg-config"), packages: &["pkg-config"] },
+    Need {
+        what: "libseccomp's headers",
+        there: || process::succeeds(Command::new("pkg-config").args(["--exists", "libseccomp"])),
+        packages: &["libseccomp-dev"],
+    },
+];
+
+/// Makes sure that every program and package is there; as root by installing what is missing.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the error says what to install.
+pub(crate) fn ensure_tools() -> Result<()> {
+    for (program, hint) in [("go", "https://go.dev/doc/install"), ("cargo", "https://rustup.rs")] {
+        if !process::in_path(program) {
+            bail!("{program} is not in the PATH: install it first, see {hint}");
+        }
+    }
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<&str> = missing.iter().map(|need| need.what).collect();
+    let mut packages: Vec<&str> = missing.iter().flat_map(|need| need.packages.iter().copied()).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if !is_root() || !process::in_path("apt-get") {
+        bail!("missing on this host: {}. Install: apt-get install {}", what.join(", "), packages.join(" "));
+    }
+    eprintln!("installing {}", packages.join(" "));
+    install(&packages)
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    process::logged("apt-update", Command::new("apt-get").args(["update", "-q"]).stdin(Stdio::null()))?;
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages);
+    process::logged("apt-install", apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))
+}
+
+/// Makes sure that a Docker engine answers, starting one when none does.
+///
+/// # Errors
+/// When none answers and none can be started; the error says why and where the log is.
+pub(crate) fn ensure_docker() -> Result<()> {
+    if docker_answers() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!(
+            "no Docker engine answers to this user: start it (as root: systemctl start docker) \
+             and join the group docker"
+        );
+    }
+    eprintln!("starting the Docker engine");
+    // Where systemd runs it must own the engine, or the engine would die with this session.
+    let log = process::log_file("dockerd")?;
+    if Path::new("/run/systemd/system").exists() {
+        process::output(Command::new("systemctl").args(["start", "docker"]))?;
+    } else {
+        start_dockerd(&log)?;
+    }
+    let deadline = Instant::now() + DOCKER_START;
+    while !docker_answers() {
+        if Instant::now() >= deadline {
+            bail!(
+                "the Docker engine did not answer within {} s; the end of {}:\n{}",
+                DOCKER_START.as_secs(),
+                log.display(),
+                process::tail(&log)
+            );
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn start_dockerd(log: &Path) -> Result<()> {
+    let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    let errors = file.try_clone().context("cannot share the log file")?;
+    // A process group of its own: an interrupt at the terminal must not stop it.
+    Command::new("dockerd")
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .context("cannot start dockerd")?;
+    Ok(())
+}
+
+fn docker_answers() -> bool {
+    process::succeeds(Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]))
+}
+
+fn is_root() -> bool {
+    process::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
