@@ -1,0 +1,26 @@
+#!/bin/bash
+# Writes <minor>.mod and <minor>.sum for one Kubernetes version, for example: ./update.sh 1.36.3
+#
+# The module k8s.io/kubernetes replaces its siblings by folders of its own
+# repository, which its published form does not have. Each of these
+# replacements becomes the sibling's published version (1.36.3 -> 0.36.3).
+set -euo pipefail
+cd "$(dirname "$0")"
+version=${1:?usage: update.sh VERSION}
+minor=${version%.*}
+sibling=v0.${version#1.}
+dir=$(GOFLAGS=-mod=mod go mod download -json "k8s.io/kubernetes@v$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+{
+  echo "module sampan.io/distro/kubernetes"
+  grep -E '^go ' "$dir/go.mod"
+  # The settings that upstream's own executables are built with.
+  grep -E '^godebug ' "$dir/go.mod" || true
+  sed -n '/^godebug (/,/^)/p' "$dir/go.mod"
+  echo "tool k8s.io/kubernetes/test/images/agnhost"
+  echo "require k8s.io/kubernetes v$version"
+  echo "replace ("
+  sed -n 's,^\s*\(k8s.io/[^ ]*\) => \./staging.*,\t\1 => \1 '"$sibling"',p' "$dir/go.mod"
+  echo ")"
+} >"$minor.mod"
+: >"$minor.sum"
+go mod tidy -modfile="$minor.mod"
