@@ -6,6 +6,8 @@ mod paths;
 mod process;
 mod progress;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Builds, tries and tests Sampan.
@@ -22,8 +24,16 @@ enum Command {
     Build(build::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
         Command::Build(options) => build::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes, without the stack that anyhow adds when asked for panics' stacks.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The images that pods run from.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -193,7 +194,7 @@ fn busybox_applets(packages: &Artifact) -> Result<Vec<String>> {
             std::fs::set_permissions(&executable, PermissionsExt::from_mode(0o755))
                 .with_context(|| format!("cannot make {} executable", executable.display()))
         })
-        .and_then(|()| process::output(Command::new(&executable).arg("--list")));
+        .and_then(|()| process::output(Command::new(&executable).arg0("busybox").arg("--list")));
     let _ = std::fs::remove_file(&executable);
     Ok(listed?
         .lines()
