@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Label that everything we make carries; its value is the installation id.
 pub const OWNER_LABEL: &str = "io.sampan.owner";
 
+/// Label that tells our things apart: `machine`, `balancer`, `network` or `volume`.
+pub const KIND_LABEL: &str = "io.sampan.kind";
+
 /// Why a provider call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProviderError {

@@ -6,4 +6,11 @@
 
 mod contract;
 
+#[doc(hidden)]
+pub mod conformance;
+pub mod docker;
+pub mod memory;
+
 pub use contract::*;
+pub use docker::DockerProvider;
+pub use memory::MemoryProvider;
