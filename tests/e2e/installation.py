@@ -1,0 +1,135 @@
+"""An installation of Sampan of a test's own: a server process, its data directory, its clients."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = pathlib.Path(os.environ.get("SAMPAN_BINARY", ROOT / "target/release/sampan"))
+KUBECTL = BINARY.parent / "sampan-bundle/bin/kubectl"
+
+
+def wait_until(condition, what, timeout, interval=0.1):
+    """Waits until `condition()` is true and returns its value; fails with what it saw last."""
+    end = time.monotonic() + timeout
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except Exception as error:  # seen again below when it does not go away
+            last = error
+        time.sleep(interval)
+    raise AssertionError(f"not within {timeout} s: {what}; last seen: {last!r}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Installation:
+    """`sampan serve` on a free port with a data directory of its own."""
+
+    def __init__(self, config=""):
+        self.data_dir = pathlib.Path(tempfile.mkdtemp(prefix="sampan-e2e-"))
+        if config:
+            (self.data_dir / "config.toml").write_text(config)
+        self.port = free_port()
+        self.process = None
+        self.log_path = self.data_dir / "server.log"
+
+    def start(self):
+        log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(
+            [BINARY, "serve", "--data-dir", self.data_dir, "--listen", f"127.0.0.1:{self.port}"],
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
+        )
+        log.close()
+        wait_until(self.is_ready, f"the server is ready (log: {self.log_path})", 60, 0.02)
+        return self
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise SystemExit(f"the server ended with {self.process.returncode}:\n{self.log_tail()}")
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+            return answer.status == 200
+
+    def log_tail(self, size=6000):
+        return self.log_path.read_text(errors="replace")[-size:] if self.log_path.exists() else ""
+
+    def kill(self):
+        """SIGKILL: what a crash is."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """SIGTERM, as an operator does it; clusters outlive it."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError("the server did not stop within 20 s of SIGTERM")
+        return self.process.returncode if self.process else None
+
+    def access(self):
+        """What `sampan env` prints, as a dictionary."""
+        text = subprocess.run([BINARY, "env", "--data-dir", self.data_dir], check=True, capture_output=True, text=True)
+        pairs = (line.removeprefix("export ").split("=", 1) for line in text.stdout.splitlines() if "=" in line)
+        return {name: value.strip("'\"") for name, value in pairs}
+
+    def installation_id(self):
+        return (self.data_dir / "installation").read_text().strip()
+
+    def docker_leftovers(self):
+        """Everything in Docker that carries this installation's label."""
+        label = f"label=io.sampan.owner={self.installation_id()}"
+        found = []
+        for command in (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"]):
+            done = subprocess.run(["docker", *command, "--filter", label], check=True, capture_output=True, text=True)
+            found += [f"{command[0]} {line}" for line in done.stdout.split()]
+        return found
+
+    def cli(self, *arguments, check=True, env=None, input=None):
+        """Runs a `sampan` command against this installation."""
+        return subprocess.run(
+            [BINARY, *arguments], check=check, capture_output=True, text=True, input=input,
+            env={**os.environ, **(env or {}), "SAMPAN_DATA_DIR": str(self.data_dir)},
+        )
+
+    def destroy(self):
+        """Removes everything of this installation, running or not."""
+        try:
+            self.stop()
+        finally:
+            subprocess.run([BINARY, "purge", "--data-dir", self.data_dir, "--yes"], check=False)
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+
+def kubectl(kubeconfig, *arguments, check=True, timeout=120, input=None):
+    """Runs kubectl (ours, from the bundle) and returns its standard output."""
+    done = subprocess.run(
+        [KUBECTL, "--kubeconfig", str(kubeconfig), *arguments],
+        capture_output=True, text=True, timeout=timeout, input=input,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"kubectl {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout if check else done
+
+
+def kubectl_json(kubeconfig, *arguments):
+    return json.loads(kubectl(kubeconfig, *arguments, "-o", "json"))
