@@ -10,7 +10,17 @@ use crate::StoreError;
 /// Held as long as the store is open. The system gives the lock back when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file alone would not do: a child process that is just being started holds a copy of the descriptor
+    /// until its program begins.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the data directory stays locked until this process ends");
+        }
+    }
 }
 
 /// The directory of a file named by `path`.
@@ -65,7 +75,7 @@ pub(crate) fn lock(directory: &Path) -> Result<DirectoryLock, StoreError> {
     }
     // Only for the message of the next one who tries.
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(fail)?;
-    Ok(DirectoryLock { _file: file })
+    Ok(DirectoryLock { file })
 }
 
 fn taken(directory: &Path, file: &mut File) -> StoreError {
