@@ -51,13 +51,9 @@ where
     match body_kind(content_type)? {
         BodyKind::Json => decode_value(parse_json(body)?),
         BodyKind::Form => {
-            let text = std::str::from_utf8(body).map_err(|_| {
-                Refusal::new(Code::InvalidParameter, "The form in the body is not UTF-8.")
-            })?;
-            let pairs: Vec<_> = decode_pairs(text)
-                .into_iter()
-                .map(|pair| (pair.key, pair.value))
-                .collect();
+            let text = std::str::from_utf8(body)
+                .map_err(|_| Refusal::new(Code::InvalidParameter, "The form in the body is not UTF-8."))?;
+            let pairs: Vec<_> = decode_pairs(text).into_iter().map(|pair| (pair.key, pair.value)).collect();
             decode_pairs_as(&pairs)
         }
     }
@@ -72,9 +68,7 @@ where
     T: DeserializeOwned + JsonSchema + 'static,
 {
     let mut decoded: Decoded<T> = decode_pairs_as(pairs)?;
-    decoded
-        .unknown_fields
-        .retain(|name| !COMMON_QUERY.contains(&name.as_str()));
+    decoded.unknown_fields.retain(|name| !COMMON_QUERY.contains(&name.as_str()));
     Ok(decoded)
 }
 
@@ -84,27 +78,16 @@ where
     T: DeserializeOwned + JsonSchema + 'static,
 {
     let shapes = shapes_of::<T>();
-    let mut fitting = Fitting {
-        shapes: &shapes,
-        path: String::new(),
-        unknown_fields: Vec::new(),
-    };
+    let mut fitting = Fitting { shapes: &shapes, path: String::new(), unknown_fields: Vec::new() };
     if value.is_null() {
         value = Value::Object(Map::new());
     }
     fitting.fit(shapes.root, &mut value)?;
     let unknown_fields = fitting.unknown_fields;
     // After fitting only what no schema says can go wrong here.
-    let value = serde_json::from_value(value).map_err(|error| {
-        Refusal::new(
-            Code::InvalidParameter,
-            format!("The request cannot be read: {error}."),
-        )
-    })?;
-    Ok(Decoded {
-        value,
-        unknown_fields,
-    })
+    let value = serde_json::from_value(value)
+        .map_err(|error| Refusal::new(Code::InvalidParameter, format!("The request cannot be read: {error}.")))?;
+    Ok(Decoded { value, unknown_fields })
 }
 
 /// The value as JSON with every secret in it replaced, for storing and logging.
@@ -124,13 +107,7 @@ enum BodyKind {
 }
 
 fn body_kind(content_type: Option<&str>) -> Result<BodyKind, Refusal> {
-    let media_type = content_type
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let xml = media_type.ends_with("/xml") || media_type.ends_with("+xml");
     match media_type.as_str() {
         _ if xml => {}
@@ -151,12 +128,8 @@ fn parse_json(body: &[u8]) -> Result<Value, Refusal> {
     // Editors of some systems begin a file with a byte order mark.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // serde_json limits the depth to 128.
-    serde_json::from_slice(body).map_err(|error| {
-        Refusal::new(
-            Code::InvalidParameter,
-            format!("The request body is not valid JSON: {error}."),
-        )
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(Code::InvalidParameter, format!("The request body is not valid JSON: {error}.")))
 }
 
 fn decode_pairs_as<T>(pairs: &[(String, String)]) -> Result<Decoded<T>, Refusal>
@@ -166,9 +139,7 @@ where
     let shapes = shapes_of::<T>();
     let mut object = Map::new();
     for (name, text) in pairs {
-        let shape = shapes
-            .field(shapes.root, name)
-            .map_or(&Shape::Text, |field| shapes.get(field.shape));
+        let shape = shapes.field(shapes.root, name).map_or(&Shape::Text, |field| shapes.get(field.shape));
         let Some(value) = value_of_text(&shapes, shape, name, text)? else {
             continue;
         };
@@ -176,10 +147,7 @@ where
             (Some(Value::Array(before)), Value::Array(mut more)) => before.append(&mut more),
             (Some(before), value) if *before == value => {}
             (Some(_), _) => {
-                return Err(Refusal::invalid(
-                    &cut(name),
-                    "is given twice with different values",
-                ));
+                return Err(Refusal::invalid(&cut(name), "is given twice with different values"));
             }
             (None, value) => {
                 object.insert(name.clone(), value);
@@ -190,12 +158,7 @@ where
 }
 
 /// The value of a parameter in a form or query, or nothing if it is there but empty and cannot be text.
-fn value_of_text(
-    shapes: &Shapes,
-    shape: &Shape,
-    name: &str,
-    text: &str,
-) -> Result<Option<Value>, Refusal> {
+fn value_of_text(shapes: &Shapes, shape: &Shape, name: &str, text: &str) -> Result<Option<Value>, Refusal> {
     let value = match shape {
         Shape::Text | Shape::Secret => Value::from(text),
         _ if text.trim().is_empty() => return Ok(None),
@@ -204,18 +167,11 @@ fn value_of_text(
             if !matches!(shapes.get(*item), Shape::Text) {
                 return Err(Refusal::invalid(&cut(name), "must be a JSON array"));
             }
-            text.split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .map(Value::from)
-                .collect()
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect()
         }
         Shape::Any => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
-        Shape::List(_) | Shape::Table(_) | Shape::Object(_) => {
-            serde_json::from_str(text).map_err(|error| {
-                Refusal::invalid(&cut(name), format_args!("is not valid JSON: {error}"))
-            })?
-        }
+        Shape::List(_) | Shape::Table(_) | Shape::Object(_) => serde_json::from_str(text)
+            .map_err(|error| Refusal::invalid(&cut(name), format_args!("is not valid JSON: {error}")))?,
     };
     Ok(Some(value))
 }
@@ -250,26 +206,18 @@ impl Fitting<'_> {
         }
     }
 
-    fn fit_object(
-        &mut self,
-        fields: &HashMap<String, Field>,
-        object: &mut Map<String, Value>,
-    ) -> Result<(), Refusal> {
+    fn fit_object(&mut self, fields: &HashMap<String, Field>, object: &mut Map<String, Value>) -> Result<(), Refusal> {
         object.retain(|_, value| !value.is_null());
         for (name, value) in object.iter_mut() {
             let outer = self.enter(name);
             match fields.get(name) {
                 Some(field) => self.fit(field.shape, value)?,
-                None if self.unknown_fields.len() < UNKNOWN_FIELDS_MAX => {
-                    self.unknown_fields.push(cut(&self.path))
-                }
+                None if self.unknown_fields.len() < UNKNOWN_FIELDS_MAX => self.unknown_fields.push(cut(&self.path)),
                 None => {}
             }
             self.path.truncate(outer);
         }
-        let missing = fields
-            .iter()
-            .filter(|(name, field)| field.mandatory && !object.contains_key(*name));
+        let missing = fields.iter().filter(|(name, field)| field.mandatory && !object.contains_key(*name));
         // The first in the alphabet, so that the same request is always answered the same way.
         match missing.map(|(name, _)| name).min() {
             None => Ok(()),
@@ -311,16 +259,9 @@ impl Fitting<'_> {
     }
 
     fn mismatch(&self, wanted: &Shape, given: &Value) -> Refusal {
-        let reason = format!(
-            "must be {}, not {}",
-            wanted.in_words(),
-            kind_in_words(given)
-        );
+        let reason = format!("must be {}, not {}", wanted.in_words(), kind_in_words(given));
         match self.path.as_str() {
-            "" => Refusal::new(
-                Code::InvalidParameter,
-                format!("The request body {reason}."),
-            ),
+            "" => Refusal::new(Code::InvalidParameter, format!("The request body {reason}.")),
             path => Refusal::invalid(&cut(path), reason),
         }
     }
@@ -329,12 +270,8 @@ impl Fitting<'_> {
 /// The value as the scalar that is wanted, if it spells one exactly.
 fn converted(wanted: &Shape, given: &Value) -> Option<Value> {
     match (wanted, given) {
-        (Shape::Boolean, Value::String(text)) if text.eq_ignore_ascii_case("true") => {
-            Some(Value::Bool(true))
-        }
-        (Shape::Boolean, Value::String(text)) if text.eq_ignore_ascii_case("false") => {
-            Some(Value::Bool(false))
-        }
+        (Shape::Boolean, Value::String(text)) if text.eq_ignore_ascii_case("true") => Some(Value::Bool(true)),
+        (Shape::Boolean, Value::String(text)) if text.eq_ignore_ascii_case("false") => Some(Value::Bool(false)),
         (Shape::Integer, Value::String(text)) => {
             let number: i64 = text.parse().ok()?;
             // Only the spelling that JSON has too: no plus sign, no leading zeros.
@@ -347,9 +284,7 @@ fn converted(wanted: &Shape, given: &Value) -> Option<Value> {
             exact.then(|| Value::from(float as i64))
         }
         (Shape::Number, Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Number(number)) if !text.contains(char::is_whitespace) => {
-                Some(Value::Number(number))
-            }
+            Ok(Value::Number(number)) if !text.contains(char::is_whitespace) => Some(Value::Number(number)),
             _ => None,
         },
         _ => None,
@@ -374,13 +309,9 @@ fn cut(path: &str) -> String {
 fn redact(shapes: &Shapes, shape: usize, value: &mut Value) {
     match (shapes.get(shape), value) {
         (Shape::Secret, secret @ Value::String(_)) => *secret = Value::from(REDACTED),
-        (Shape::List(item), Value::Array(items)) => items
-            .iter_mut()
-            .for_each(|value| redact(shapes, *item, value)),
+        (Shape::List(item), Value::Array(items)) => items.iter_mut().for_each(|value| redact(shapes, *item, value)),
         (Shape::Table(item), Value::Object(entries)) => {
-            entries
-                .values_mut()
-                .for_each(|value| redact(shapes, *item, value));
+            entries.values_mut().for_each(|value| redact(shapes, *item, value));
         }
         (Shape::Object(fields), Value::Object(object)) => {
             for (name, value) in object.iter_mut() {
@@ -397,19 +328,11 @@ fn redact(shapes: &Shapes, shape: usize, value: &mut Value) {
 fn shapes_of<T: JsonSchema + 'static>() -> Arc<Shapes> {
     static CACHE: OnceLock<RwLock<HashMap<TypeId, Arc<Shapes>>>> = OnceLock::new();
     let cache = CACHE.get_or_init(Default::default);
-    if let Some(shapes) = cache
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&TypeId::of::<T>())
-    {
+    if let Some(shapes) = cache.read().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()) {
         return Arc::clone(shapes);
     }
     let shapes = Arc::new(Shapes::compile::<T>());
-    debug_assert!(
-        !shapes.is_unclear(),
-        "the schema of {} has forms that decoding does not know",
-        type_name::<T>()
-    );
+    debug_assert!(!shapes.is_unclear(), "the schema of {} has forms that decoding does not know", type_name::<T>());
     let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(cache.entry(TypeId::of::<T>()).or_insert(shapes))
 }

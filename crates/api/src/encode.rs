@@ -33,11 +33,7 @@ impl Format {
     /// The format of a refusal: XML only for those who ask for it, because clients that name no format read JSON.
     pub fn for_refusal(accept: Option<&str>) -> Self {
         let accept = accept.unwrap_or_default().to_ascii_lowercase();
-        if accept.contains("xml") && !names_json(&accept) {
-            Self::Xml
-        } else {
-            Self::Json
-        }
+        if accept.contains("xml") && !names_json(&accept) { Self::Xml } else { Self::Json }
     }
 
     /// The value of `Content-Type`.
@@ -51,9 +47,7 @@ impl Format {
 
 /// Whether a lower case `Accept` lets the answer be JSON.
 fn names_json(accept: &str) -> bool {
-    ["json", "*/*", "application/*", "octet-stream"]
-        .iter()
-        .any(|name| accept.contains(name))
+    ["json", "*/*", "application/*", "octet-stream"].iter().any(|name| accept.contains(name))
 }
 
 /// The body of a successful answer.
@@ -66,7 +60,7 @@ pub fn encode_answer<T: Serialize>(
     format: Format,
     request_id: &str,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    if format == Format::Json && operation.answer != Answer::Object {
+    if format == Format::Json && matches!(operation.answer, Answer::Array | Answer::Map) {
         return serde_json::to_vec(value);
     }
     let mut value = serde_json::to_value(value)?;
@@ -75,9 +69,10 @@ pub fn encode_answer<T: Serialize>(
     {
         fill_request_id(fields, request_id);
     }
-    match format {
-        Format::Json => serde_json::to_vec(&value),
-        Format::Xml => Ok(to_xml(&format!("{}Response", operation.name), &value).into_bytes()),
+    match (format, &value) {
+        (_, Value::String(text)) if operation.answer == Answer::Text => Ok(text.as_bytes().to_vec()),
+        (Format::Json, _) => serde_json::to_vec(&value),
+        (Format::Xml, _) => Ok(to_xml(&format!("{}Response", operation.name), &value).into_bytes()),
     }
 }
 
@@ -154,16 +149,8 @@ fn push_text(xml: &mut String, text: &str) {
 
 /// Turns any key into a name that XML permits: what it does not permit becomes `_`.
 fn element_name(key: &str) -> String {
-    let mut name: String = key
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let mut name: String =
+        key.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' }).collect();
     if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         name.insert(0, '_');
     }
@@ -192,45 +179,30 @@ mod tests {
         check(Some("*/*"), Format::Json, Format::Json);
         check(Some("Application/XML"), Format::Xml, Format::Xml);
         check(Some("text/xml"), Format::Xml, Format::Xml);
-        check(
-            Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
-            Format::Json,
-            Format::Json,
-        );
+        check(Some("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Format::Json, Format::Json);
         check(Some("text/plain"), Format::Json, Format::Json);
     }
 
     #[test]
     fn the_request_id_goes_into_objects_and_their_documented_field() {
-        let started = TaskStarted {
-            cluster_id: "c1".into(),
-            request_id: String::new(),
-            task_id: "T-1".into(),
-        };
+        let started = TaskStarted { cluster_id: "c1".into(), request_id: String::new(), task_id: "T-1".into() };
         let body = encode_answer(&CREATE_CLUSTER, &started, Format::Json, "R-1").unwrap();
         assert_eq!(
             serde_json::from_slice::<Value>(&body).unwrap(),
             json!({"cluster_id": "c1", "request_id": "R-1", "task_id": "T-1", "RequestId": "R-1"})
         );
-        let body = encode_answer(
-            &DESCRIBE_CLUSTER_DETAIL,
-            &json!({"name": "a"}),
-            Format::Json,
-            "R-1",
-        )
-        .unwrap();
-        assert_eq!(
-            String::from_utf8(body).unwrap(),
-            r#"{"RequestId":"R-1","name":"a"}"#
-        );
-        let body = encode_answer(
-            &DESCRIBE_CLUSTER_LOGS,
-            &json!([{"ID": 1}]),
-            Format::Json,
-            "R-1",
-        )
-        .unwrap();
+        let body = encode_answer(&DESCRIBE_CLUSTER_DETAIL, &json!({"name": "a"}), Format::Json, "R-1").unwrap();
+        assert_eq!(String::from_utf8(body).unwrap(), r#"{"RequestId":"R-1","name":"a"}"#);
+        let body = encode_answer(&DESCRIBE_CLUSTER_LOGS, &json!([{"ID": 1}]), Format::Json, "R-1").unwrap();
         assert_eq!(String::from_utf8(body).unwrap(), r#"[{"ID":1}]"#);
+    }
+
+    #[test]
+    fn text_is_bare_in_both_formats() {
+        let operation = Operation { answer: Answer::Text, ..CREATE_CLUSTER };
+        for format in [Format::Json, Format::Xml] {
+            assert_eq!(encode_answer(&operation, &"curl <x>", format, "R").unwrap(), b"curl <x>");
+        }
     }
 
     #[test]
@@ -244,9 +216,11 @@ mod tests {
              </DescribeClusterDetailResponse>"
         );
         let body = encode_answer(&DESCRIBE_CLUSTER_LOGS, &json!(["a"]), Format::Xml, "R").unwrap();
-        assert!(String::from_utf8(body).unwrap().ends_with(
-            "<DescribeClusterLogsResponse><item>a</item></DescribeClusterLogsResponse>"
-        ));
+        assert!(
+            String::from_utf8(body)
+                .unwrap()
+                .ends_with("<DescribeClusterLogsResponse><item>a</item></DescribeClusterLogsResponse>")
+        );
     }
 
     proptest! {

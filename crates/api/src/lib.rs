@@ -2,7 +2,8 @@
 //!
 //! What belongs here: the table of operations ([`operations`]), request and response bodies ([`types`]),
 //! lenient decoding of requests ([`decode`]), encoding of answers ([`encode`]), error codes and the shape of a
-//! refusal ([`refusal`]) and the two signature methods ([`signature`]).
+//! refusal ([`refusal`]), the two signature methods ([`signature`]), and what is derived from the table: the
+//! API description ([`openapi`]) and the coverage report ([`coverage`]).
 //!
 //! What does not: input or output, clocks, storage, handlers, routing. Everything is a pure function or data,
 //! so that the server, the command line client and the tests share one reading of the protocol.
@@ -12,8 +13,11 @@
 #[macro_use]
 mod wire;
 
+pub mod catalogue;
+pub mod coverage;
 pub mod decode;
 pub mod encode;
+pub mod openapi;
 pub mod operation;
 pub mod operations;
 pub mod refusal;

@@ -4,6 +4,9 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use crate::API_VERSION;
+use crate::refusal::{Code, Refusal};
+
 /// The HTTP methods of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
@@ -30,9 +33,7 @@ impl Method {
 
     /// The method with this name, in capitals.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Get, Self::Post, Self::Put, Self::Delete]
-            .into_iter()
-            .find(|method| method.as_str() == name)
+        [Self::Get, Self::Post, Self::Put, Self::Delete].into_iter().find(|method| method.as_str() == name)
     }
 }
 
@@ -57,7 +58,9 @@ pub enum Answer {
     Object,
     /// A JSON array; the request id is only in the header.
     Array,
-    /// Bare text; the request id is only in the header.
+    /// A JSON object whose keys are data; the request id is only in the header.
+    Map,
+    /// Bare text, not a JSON string; the request id is only in the header.
     Text,
 }
 
@@ -93,7 +96,8 @@ pub struct Operation {
     pub response: Option<SchemaOf>,
     /// What kind of body that is.
     pub answer: Answer,
-    /// Sections of the reference documents, `edition section`.
+    /// Sections of the reference documents that are offered as described (see [`crate::catalogue`]). Sections
+    /// with the same path but other bodies or kinds of cluster are added when those are.
     pub sections: &'static [&'static str],
 }
 
@@ -106,14 +110,27 @@ impl Operation {
     /// Whether `action` (the value of `x-acs-action`) names this operation in any edition. Case, spaces, hyphens
     /// and underscores do not matter.
     pub fn is_named(&self, action: &str) -> bool {
-        std::iter::once(&self.name)
-            .chain(self.aliases)
-            .any(|name| same_name(name, action))
+        std::iter::once(&self.name).chain(self.aliases).any(|name| same_name(name, action))
     }
 
     /// Whether the operation changes anything: such requests leave their nonce in a transaction.
     pub fn changes(&self) -> bool {
         self.method != Method::Get
+    }
+
+    /// Checks the headers `x-acs-action` and `x-acs-version`, which clients may leave out.
+    ///
+    /// Refuses with `InvalidAction.NotFound` if the action is another one, and with `InvalidVersion`.
+    pub fn check_headers(&self, action: Option<&str>, version: Option<&str>) -> Result<(), Refusal> {
+        if let Some(version) = version.map(str::trim).filter(|version| !version.is_empty() && *version != API_VERSION) {
+            let message = format!("The version {version} is not supported; x-acs-version must be {API_VERSION}.");
+            return Err(Refusal::new(Code::InvalidVersion, message));
+        }
+        if let Some(action) = action.map(str::trim).filter(|action| !action.is_empty() && !self.is_named(action)) {
+            let message = format!("{} {} is {}, not {action}.", self.method, self.path, self.name);
+            return Err(Refusal::new(Code::InvalidActionNotFound, message));
+        }
+        Ok(())
     }
 
     /// Placeholders of the path, in order.
@@ -124,17 +141,40 @@ impl Operation {
 
 /// The placeholders of a path, in order.
 pub(crate) fn placeholders(path: &'static str) -> impl Iterator<Item = &'static str> {
-    path.split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
 /// Compares names of operations without regard to case, spaces, hyphens and underscores.
 pub(crate) fn same_name(left: &str, right: &str) -> bool {
     let letters = |name: &str| {
-        name.chars()
-            .filter(|c| !matches!(c, ' ' | '-' | '_'))
-            .map(|c| c.to_ascii_lowercase())
-            .collect::<String>()
+        name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).map(|c| c.to_ascii_lowercase()).collect::<String>()
     };
     letters(left) == letters(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::{DESCRIBE_CLUSTER_DETAIL, DESCRIBE_CLUSTERS, DESCRIBE_CLUSTERS_V1, find};
+
+    #[test]
+    fn actions_are_compared_by_their_letters_in_every_edition() {
+        for name in ["DescribeClusterDetail", "describe cluster", "Get-Cluster_By-Id"] {
+            assert!(DESCRIBE_CLUSTER_DETAIL.is_named(name), "{name}");
+        }
+        assert!(!DESCRIBE_CLUSTER_DETAIL.is_named("DescribeClusters"));
+        assert_eq!(find("getclusters").map(|operation| operation.name), Some(DESCRIBE_CLUSTERS.name));
+        assert_eq!(find("DescribeClustersV1").map(|operation| operation.name), Some(DESCRIBE_CLUSTERS_V1.name));
+        assert!(find("DemoAction").is_none());
+    }
+
+    #[test]
+    fn headers_may_be_absent_but_not_wrong() {
+        let check =
+            |action, version| DESCRIBE_CLUSTER_DETAIL.check_headers(action, version).map_err(|refusal| refusal.code);
+        assert_eq!(check(None, None), Ok(()));
+        assert_eq!(check(Some("GetClusterById"), Some("2015-12-15")), Ok(()));
+        assert_eq!(check(Some("CreateCluster"), None), Err(Code::InvalidActionNotFound));
+        assert_eq!(check(None, Some("2018-01-01")), Err(Code::InvalidVersion));
+    }
 }

@@ -34,11 +34,8 @@ pub static OPERATIONS: &[&Operation] = &[
 /// The operation with this name in any edition.
 pub fn find(name: &str) -> Option<&'static Operation> {
     // A name that one operation bears itself goes before the same name as an alias of another.
-    let own = OPERATIONS
-        .iter()
-        .find(|operation| crate::operation::same_name(operation.name, name));
-    own.or_else(|| OPERATIONS.iter().find(|operation| operation.is_named(name)))
-        .copied()
+    let own = OPERATIONS.iter().find(|operation| crate::operation::same_name(operation.name, name));
+    own.or_else(|| OPERATIONS.iter().find(|operation| operation.is_named(name))).copied()
 }
 
 const fn schema<T: schemars::JsonSchema>() -> Option<SchemaOf> {
@@ -88,19 +85,7 @@ pub static CREATE_CLUSTER: Operation = Operation {
     status: 202,
     request: schema::<CreateClusterRequest>(),
     response: schema::<TaskStarted>(),
-    sections: &[
-        "k8s-2022 9.1.1",
-        "k8s-2022 9.1.2",
-        "k8s-2022 9.1.3",
-        "k8s-2022 9.1.4",
-        "k8s-2022 9.1.5",
-        "k8s-2022 9.1.6",
-        "k8s-2019 2.1",
-        "k8s-2019 2.2",
-        "k8s-2019 2.4",
-        "swarm 4.6.3",
-        "swarm 2.4",
-    ],
+    sections: &["k8s-2022 9.1.2", "k8s-2019 2.2", "swarm 2.4-managed"],
     ..BASE
 };
 
@@ -126,7 +111,7 @@ pub static DESCRIBE_CLUSTERS: Operation = Operation {
     query: schema::<DescribeClustersQuery>(),
     response: schema::<Vec<Cluster>>(),
     answer: Answer::Array,
-    sections: &["k8s-2019 2.10", "swarm 4.6.2"],
+    sections: &["k8s-2019 2.10"],
     ..BASE
 };
 
@@ -139,7 +124,7 @@ pub static DESCRIBE_CLUSTER_DETAIL: Operation = Operation {
     summary: "Shows a cluster",
     cluster_scoped: true,
     response: schema::<Cluster>(),
-    sections: &["k8s-2022 9.3", "k8s-2019 2.9", "swarm 4.6.5"],
+    sections: &["k8s-2022 9.3", "k8s-2019 2.9"],
     ..BASE
 };
 
@@ -221,7 +206,7 @@ pub static DESCRIBE_CLUSTER_CERTS: Operation = Operation {
     summary: "Gives the caller the credentials of a cluster",
     cluster_scoped: true,
     response: schema::<DescribeClusterCertsResponse>(),
-    sections: &["k8s-2019 2.8", "swarm 4.6.1"],
+    sections: &["k8s-2019 2.8"],
     ..BASE
 };
 
@@ -308,7 +293,7 @@ pub static UPDATE_CLUSTER_SIZE_BY_ID: Operation = Operation {
     cluster_scoped: true,
     request: schema::<UpdateClusterSizeByIdRequest>(),
     response: schema::<TaskStarted>(),
-    sections: &["swarm 4.6.6", "swarm 2.5", "k8s-2019 3.5"],
+    sections: &["swarm 2.5-kubernetes"],
     ..BASE
 };
 
@@ -323,7 +308,7 @@ pub static DELETE_CLUSTER: Operation = Operation {
     cluster_scoped: true,
     query: schema::<DeleteClusterQuery>(),
     response: schema::<TaskStarted>(),
-    sections: &["k8s-2022 9.16", "k8s-2019 2.12", "swarm 4.6.4"],
+    sections: &["k8s-2022 9.16", "k8s-2019 2.12"],
     ..BASE
 };
 

@@ -104,13 +104,7 @@ impl Code {
 
     /// Whether the same request may succeed later without anyone changing anything.
     pub const fn retryable(self) -> bool {
-        matches!(
-            self,
-            Self::Throttling
-                | Self::RequestTimeout
-                | Self::ServiceUnavailable
-                | Self::InternalError
-        )
+        matches!(self, Self::Throttling | Self::RequestTimeout | Self::ServiceUnavailable | Self::InternalError)
     }
 }
 
@@ -127,69 +121,46 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with any code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// The value at `field` (a path such as `addons[1].disabled`) cannot be used; `reason` completes the sentence
     /// "The parameter …".
     pub fn invalid(field: &str, reason: impl std::fmt::Display) -> Self {
-        Self::new(
-            Code::InvalidParameter,
-            format!("The parameter {field} {reason}."),
-        )
+        Self::new(Code::InvalidParameter, format!("The parameter {field} {reason}."))
     }
 
     /// The value at `field` is missing.
     pub fn missing(field: &str) -> Self {
-        Self::new(
-            Code::MissingParameter,
-            format!("The parameter {field} is mandatory for this action."),
-        )
+        Self::new(Code::MissingParameter, format!("The parameter {field} is mandatory for this action."))
     }
 
     /// There is no cluster with this id.
     pub fn cluster_not_found(cluster_id: &str) -> Self {
-        Self::new(
-            Code::ErrorClusterNotFound,
-            format!("The cluster {cluster_id} does not exist."),
-        )
+        Self::new(Code::ErrorClusterNotFound, format!("The cluster {cluster_id} does not exist."))
     }
 
     /// There is no node pool with this id.
     pub fn node_pool_not_found(nodepool_id: &str) -> Self {
-        Self::new(
-            Code::ErrorNodePoolNotFound,
-            format!("The node pool {nodepool_id} does not exist."),
-        )
+        Self::new(Code::ErrorNodePoolNotFound, format!("The node pool {nodepool_id} does not exist."))
     }
 
     /// There is no task with this id.
     pub fn task_not_found(task_id: &str) -> Self {
-        Self::new(
-            Code::ErrorTaskNotFound,
-            format!("The task {task_id} does not exist."),
-        )
+        Self::new(Code::ErrorTaskNotFound, format!("The task {task_id} does not exist."))
     }
 
     /// The server failed. What exactly is for the server's log, where the request id finds it.
     pub fn internal(request_id: &str) -> Self {
         Self::new(
             Code::InternalError,
-            format!(
-                "The request failed inside the server. The server's log has the reason under {request_id}."
-            ),
+            format!("The request failed inside the server. The server's log has the reason under {request_id}."),
         )
     }
 
     /// No operation has this method and path.
     pub fn no_such_operation(method: &str, path: &str) -> Self {
-        Self::new(
-            Code::InvalidActionNotFound,
-            format!("No operation answers {method} {path}."),
-        )
+        Self::new(Code::InvalidActionNotFound, format!("No operation answers {method} {path}."))
     }
 
     /// The HTTP status.
@@ -261,8 +232,7 @@ mod tests {
     #[test]
     fn json_has_the_names_of_old_and_new_clients() {
         let refusal = Refusal::cluster_not_found("c1");
-        let body: serde_json::Value =
-            serde_json::from_slice(&refusal.body(Format::Json, "R-1", "host:1")).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&refusal.body(Format::Json, "R-1", "host:1")).unwrap();
         assert_eq!(
             body,
             serde_json::json!({

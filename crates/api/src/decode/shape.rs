@@ -55,27 +55,18 @@ pub(super) struct Shapes {
 
 impl Shapes {
     pub(super) fn compile<T: JsonSchema>() -> Self {
-        let schema = SchemaSettings::draft2020_12()
-            .into_generator()
-            .into_root_schema_for::<T>()
-            .to_value();
+        let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
         let no_definitions = Map::new();
-        let definitions = schema
-            .get("$defs")
-            .and_then(Value::as_object)
-            .unwrap_or(&no_definitions);
+        let definitions = schema.get("$defs").and_then(Value::as_object).unwrap_or(&no_definitions);
         let mut compiler = Compiler {
             definitions,
-            known: HashMap::new(),
+            // A type that contains itself refers to the whole schema, which gets the first place.
+            known: HashMap::from([("#", 0)]),
             all: Vec::new(),
             unclear: false,
         };
         let root = compiler.compile(&schema);
-        Self {
-            root,
-            all: compiler.all,
-            unclear: compiler.unclear,
-        }
+        Self { root, all: compiler.all, unclear: compiler.unclear }
     }
 
     pub(super) fn get(&self, place: usize) -> &Shape {
@@ -109,9 +100,7 @@ impl<'a> Compiler<'a> {
             return self.compile_reference(reference);
         }
         if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
-            let mut other = choices
-                .iter()
-                .filter(|choice| choice.get("type") != Some(&Value::from("null")));
+            let mut other = choices.iter().filter(|choice| choice.get("type") != Some(&Value::from("null")));
             return match (other.next(), other.next()) {
                 (Some(only), None) => self.compile(only),
                 _ => self.unclear(),
@@ -145,9 +134,7 @@ impl<'a> Compiler<'a> {
 
     fn shape(&mut self, schema: &'a Value) -> Shape {
         match type_of(schema) {
-            Some("string") if schema.get("format") == Some(&Value::from("password")) => {
-                Shape::Secret
-            }
+            Some("string") if schema.get("format") == Some(&Value::from("password")) => Shape::Secret,
             Some("string") => Shape::Text,
             Some("integer") => Shape::Integer,
             Some("number") => Shape::Number,
@@ -157,11 +144,7 @@ impl<'a> Compiler<'a> {
                 None => Shape::List(self.unclear()),
             },
             Some("object") => self.object(schema),
-            None if schema == &Value::Bool(true)
-                || schema
-                    .as_object()
-                    .is_some_and(|map| !map.contains_key("type")) =>
-            {
+            None if schema == &Value::Bool(true) || schema.as_object().is_some_and(|map| !map.contains_key("type")) => {
                 Shape::Any
             }
             _ => {
@@ -174,13 +157,9 @@ impl<'a> Compiler<'a> {
     fn object(&mut self, schema: &'a Value) -> Shape {
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
             let required = schema.get("required").and_then(Value::as_array);
-            let is_required =
-                |name: &str| required.is_some_and(|names| names.iter().any(|other| other == name));
+            let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|other| other == name));
             let fields = properties.iter().map(|(name, schema)| {
-                let field = Field {
-                    shape: self.compile(schema),
-                    mandatory: is_required(name),
-                };
+                let field = Field { shape: self.compile(schema), mandatory: is_required(name) };
                 (name.clone(), field)
             });
             return Shape::Object(fields.collect());
@@ -202,10 +181,7 @@ impl<'a> Compiler<'a> {
 fn type_of(schema: &Value) -> Option<&str> {
     match schema.get("type")? {
         Value::String(name) => Some(name),
-        Value::Array(names) => names
-            .iter()
-            .filter_map(Value::as_str)
-            .find(|name| *name != "null"),
+        Value::Array(names) => names.iter().filter_map(Value::as_str).find(|name| *name != "null"),
         _ => None,
     }
 }

@@ -11,33 +11,19 @@ use crate::refusal::Refusal;
 /// Reads `<access key id>:<signature>`.
 pub(super) fn parse(rest: &str) -> Result<(String, Scheme, String), Refusal> {
     let Some((id, signature)) = rest.trim().split_once(':') else {
-        return Err(Refusal::invalid(
-            "Authorization",
-            "must look like acs <access key id>:<signature>",
-        ));
+        return Err(Refusal::invalid("Authorization", "must look like acs <access key id>:<signature>"));
     };
-    Ok((
-        id.trim().to_owned(),
-        Scheme::HmacSha1,
-        signature.trim().to_owned(),
-    ))
+    Ok((id.trim().to_owned(), Scheme::HmacSha1, signature.trim().to_owned()))
 }
 
 /// Compares the signature with every spelling that official clients of this method have for the same request.
-pub(super) fn verify(
-    signature: &str,
-    request: &SignedRequest<'_>,
-    secret: &str,
-) -> Result<(), Refusal> {
+pub(super) fn verify(signature: &str, request: &SignedRequest<'_>, secret: &str) -> Result<(), Refusal> {
     let mut pairs = decode_pairs(request.query);
     pairs.sort_by(|left, right| left.key.cmp(&right.key));
     let head = head(request);
     let matches = |resource: &str| {
         let string_to_sign = format!("{head}{resource}");
-        same(
-            signature.as_bytes(),
-            sign(secret, &string_to_sign).as_bytes(),
-        )
+        same(signature.as_bytes(), sign(secret, &string_to_sign).as_bytes())
     };
     let usual = resource(request.path, &pairs, true);
     if matches(&usual) {
@@ -46,10 +32,7 @@ pub(super) fn verify(
     // Some clients sign `name` where the URL has `name=`; the Go client moreover encodes a few characters of the
     // otherwise decoded resource.
     let without_equals = resource(request.path, &pairs, false);
-    let partly_encoded = without_equals
-        .replace('+', "%20")
-        .replace('*', "%2A")
-        .replace("%7E", "~");
+    let partly_encoded = without_equals.replace('+', "%20").replace('*', "%2A").replace("%7E", "~");
     if (without_equals != usual && matches(&without_equals))
         || (partly_encoded != without_equals && matches(&partly_encoded))
     {
@@ -90,13 +73,7 @@ fn head(request: &SignedRequest<'_>) -> String {
             head.push_str(&name);
             head.push(':');
         }
-        head.extend(value.trim().chars().map(|c| {
-            if matches!(c, '\t' | '\n' | '\r' | '\u{c}') {
-                ' '
-            } else {
-                c
-            }
-        }));
+        head.extend(value.trim().chars().map(|c| if matches!(c, '\t' | '\n' | '\r' | '\u{c}') { ' ' } else { c }));
         head.push('\n');
         last = name;
     }
@@ -129,21 +106,12 @@ mod tests {
             ("Accept", "application/json"),
             ("Date", "Thu, 17 Nov 2018 18:49:58 GMT"),
             ("X-Acs-Version", " 2018-01-01"),
-            (
-                "x-acs-signature-nonce",
-                "51284580-614a-11eb-8a9b-9dcfec8d61b7",
-            ),
+            ("x-acs-signature-nonce", "51284580-614a-11eb-8a9b-9dcfec8d61b7"),
             ("x-acs-action", "demo\tAction"),
             ("Host", "demo-product.example.com"),
         ];
         let query = "foo2=bar2&foo1=bar1";
-        let request = SignedRequest {
-            method: "GET",
-            path: "/path",
-            query,
-            headers: &headers,
-            body: b"",
-        };
+        let request = SignedRequest { method: "GET", path: "/path", query, headers: &headers, body: b"" };
         let mut pairs = decode_pairs(query);
         pairs.sort_by(|left, right| left.key.cmp(&right.key));
         assert_eq!(
@@ -157,20 +125,11 @@ mod tests {
     #[test]
     fn every_spelling_of_clients_is_accepted_and_no_other() {
         let headers = [("Date", "Thu, 17 Nov 2018 18:49:58 GMT")];
-        let request = SignedRequest {
-            method: "GET",
-            path: "/clusters",
-            query: "name=&b=a%2Bb%2A",
-            headers: &headers,
-            body: b"",
-        };
+        let request =
+            SignedRequest { method: "GET", path: "/clusters", query: "name=&b=a%2Bb%2A", headers: &headers, body: b"" };
         let check = |resource: &str, accepted: bool| {
             let signature = sign("secret", &format!("{}{resource}", head(&request)));
-            assert_eq!(
-                verify(&signature, &request, "secret").is_ok(),
-                accepted,
-                "{resource}"
-            );
+            assert_eq!(verify(&signature, &request, "secret").is_ok(), accepted, "{resource}");
         };
         check("/clusters?b=a+b*&name=", true);
         check("/clusters?b=a+b*&name", true);

@@ -26,20 +26,12 @@ pub(super) fn parse(rest: &str) -> Result<(String, Scheme, String), Refusal> {
     let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
         return Err(malformed());
     };
-    let signed_headers: Vec<String> = names
-        .split(';')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(str::to_ascii_lowercase)
-        .collect();
+    let signed_headers: Vec<String> =
+        names.split(';').map(str::trim).filter(|name| !name.is_empty()).map(str::to_ascii_lowercase).collect();
     if signed_headers.len() > SIGNED_HEADERS_MAX {
         return Err(malformed());
     }
-    Ok((
-        credential.trim().to_owned(),
-        Scheme::Acs3HmacSha256 { signed_headers },
-        signature.trim().to_ascii_lowercase(),
-    ))
+    Ok((credential.trim().to_owned(), Scheme::Acs3HmacSha256 { signed_headers }, signature.trim().to_ascii_lowercase()))
 }
 
 fn malformed() -> Refusal {
@@ -58,10 +50,7 @@ pub(super) fn verify(
 ) -> Result<(), Refusal> {
     require_signed(signed_headers, request)?;
     let body_hash = sha256_hex(request.body);
-    if request
-        .header("x-acs-content-sha256")
-        .is_some_and(|sent| !sent.trim().eq_ignore_ascii_case(&body_hash))
-    {
+    if request.header("x-acs-content-sha256").is_some_and(|sent| !sent.trim().eq_ignore_ascii_case(&body_hash)) {
         return Err(Refusal::new(
             crate::Code::SignatureDoesNotMatch,
             "Specified signature is not matched with our calculation. x-acs-content-sha256 is not the SHA-256 digest \
@@ -74,56 +63,34 @@ pub(super) fn verify(
     }
     // Some clients sign `name` for an empty value, others `name=`.
     let without_equals = canonical_request(request, signed_headers, &body_hash, false);
-    if without_equals != canonical
-        && same(
-            signature.as_bytes(),
-            sign(secret, &without_equals).as_bytes(),
-        )
-    {
+    if without_equals != canonical && same(signature.as_bytes(), sign(secret, &without_equals).as_bytes()) {
         return Ok(());
     }
     let string_to_sign = string_to_sign(&canonical);
-    Err(does_not_match(&format!(
-        "{string_to_sign}, server canonical request is:{canonical}"
-    )))
+    Err(does_not_match(&format!("{string_to_sign}, server canonical request is:{canonical}")))
 }
 
 /// What names the request must be signed, or it could be altered on its way.
 fn require_signed(signed_headers: &[String], request: &SignedRequest<'_>) -> Result<(), Refusal> {
     let is_signed = |name: &str| signed_headers.iter().any(|signed| signed == name);
-    let own = request
-        .headers
-        .iter()
-        .map(|(name, _)| name.to_ascii_lowercase())
-        .filter(|name| name.starts_with("x-acs-"));
+    let own =
+        request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).filter(|name| name.starts_with("x-acs-"));
     for name in own.chain(["host".to_owned(), "x-acs-date".to_owned()]) {
         if !is_signed(&name) {
-            return Err(Refusal::invalid(
-                "Authorization",
-                format_args!("must list {name} in SignedHeaders"),
-            ));
+            return Err(Refusal::invalid("Authorization", format_args!("must list {name} in SignedHeaders")));
         }
     }
     Ok(())
 }
 
 /// The request in the form that is hashed. `equals` says whether an empty value keeps its equals sign.
-fn canonical_request(
-    request: &SignedRequest<'_>,
-    signed_headers: &[String],
-    body_hash: &str,
-    equals: bool,
-) -> String {
+fn canonical_request(request: &SignedRequest<'_>, signed_headers: &[String], body_hash: &str, equals: bool) -> String {
     let mut pairs = decode_pairs(request.query);
     pairs.sort_by(|left, right| left.key.cmp(&right.key));
     let mut canonical = String::with_capacity(1024);
     canonical.push_str(request.method);
     canonical.push('\n');
-    canonical.push_str(if request.path.is_empty() {
-        "/"
-    } else {
-        request.path
-    });
+    canonical.push_str(if request.path.is_empty() { "/" } else { request.path });
     canonical.push('\n');
     for (index, pair) in pairs.iter().enumerate() {
         if index > 0 {
@@ -172,15 +139,8 @@ pub(super) fn sign(secret: &str, canonical_request: &str) -> String {
 }
 
 /// The signature of a request that is about to be sent.
-pub(super) fn sign_request(
-    request: &SignedRequest<'_>,
-    signed_headers: &[String],
-    secret: &str,
-) -> String {
-    sign(
-        secret,
-        &canonical_request(request, signed_headers, &sha256_hex(request.body), true),
-    )
+pub(super) fn sign_request(request: &SignedRequest<'_>, signed_headers: &[String], secret: &str) -> String {
+    sign(secret, &canonical_request(request, signed_headers, &sha256_hex(request.body), true))
 }
 
 /// The SHA-256 digest in hexadecimal.

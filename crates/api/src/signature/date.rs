@@ -4,9 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-const MONTHS: [&str; 12] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-];
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /// Reads the three forms that HTTP knows, a form without comma that the documents print, and ISO 8601 in UTC.
 /// The day of the week is not compared with the date: one that the documents print is wrong.
@@ -47,14 +45,9 @@ impl Parts {
         }
         let word = part.to_ascii_lowercase();
         if let Some(month) = MONTHS.iter().position(|name| *name == word) {
-            return self
-                .month
-                .replace(i8::try_from(month).ok()? + 1)
-                .is_none()
-                .then_some(());
+            return self.month.replace(i8::try_from(month).ok()? + 1).is_none().then_some(());
         }
-        let zone_or_weekday =
-            matches!(word.as_str(), "gmt" | "utc" | "z" | "+0000") || self.is_weekday(&word);
+        let zone_or_weekday = matches!(word.as_str(), "gmt" | "utc" | "z" | "+0000") || self.is_weekday(&word);
         zone_or_weekday.then_some(())
     }
 
@@ -74,16 +67,13 @@ impl Parts {
     }
 
     fn is_weekday(&mut self, word: &str) -> bool {
-        let weekday = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-            .iter()
-            .any(|name| word.starts_with(name));
+        let weekday = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"].iter().any(|name| word.starts_with(name));
         weekday && !std::mem::replace(&mut self.weekday_seen, true)
     }
 
     fn timestamp(&self) -> Option<Timestamp> {
         let (hour, minute, second) = self.time?;
-        let civil =
-            DateTime::new(self.year?, self.month?, self.day?, hour, minute, second, 0).ok()?;
+        let civil = DateTime::new(self.year?, self.month?, self.day?, hour, minute, second, 0).ok()?;
         Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
     }
 }
@@ -110,16 +100,9 @@ mod tests {
             "1994-11-06T08:49:37Z",
             " 1994-11-06T09:49:37+01:00 ",
         ] {
-            assert_eq!(
-                parse(text).map(Timestamp::as_second),
-                Some(784_111_777),
-                "{text}"
-            );
+            assert_eq!(parse(text).map(Timestamp::as_second), Some(784_111_777), "{text}");
         }
-        assert_eq!(
-            parse("Sunday, 06-Nov-94 08:49:37 GMT").unwrap().to_string(),
-            "2094-11-06T08:49:37Z"
-        );
+        assert_eq!(parse("Sunday, 06-Nov-94 08:49:37 GMT").unwrap().to_string(), "2094-11-06T08:49:37Z");
     }
 
     #[test]

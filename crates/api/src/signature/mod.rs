@@ -17,6 +17,7 @@ use jiff::Timestamp;
 pub use query::{Pair, decode_pairs, encode_component, encode_pairs};
 pub use sign::{OutgoingRequest, SigningKey, sign_acs3};
 
+use crate::Secret;
 use crate::refusal::{Code, Refusal};
 
 /// How far the request's time may be from the server's, in seconds, either way.
@@ -29,8 +30,8 @@ const ACCESS_KEY_ID_LENGTH_MAX: usize = 128;
 const ACS3: &str = "ACS3-HMAC-SHA256";
 const ACS1: &str = "HMAC-SHA1";
 
-/// A request as it came, before anything was decoded.
-#[derive(Clone, Copy, Debug)]
+/// A request as it came, before anything was decoded. It has no `Debug`, because bodies hold secrets.
+#[derive(Clone, Copy)]
 pub struct SignedRequest<'a> {
     /// The method, in capitals.
     pub method: &'a str,
@@ -52,10 +53,7 @@ impl<'a> SignedRequest<'a> {
 
 /// The first header with this name; `name` is in lower case.
 fn header<'a>(headers: &'a [(&'a str, &'a str)], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|(other, _)| other.eq_ignore_ascii_case(name))
-        .map(|(_, value)| *value)
+    headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
 }
 
 /// A signature method.
@@ -82,16 +80,14 @@ pub struct Credentials {
     /// The random number that guards against replays, if one was sent.
     pub nonce: Option<String>,
     /// The token of temporary credentials, if one was sent.
-    pub security_token: Option<String>,
+    pub security_token: Option<Secret>,
 }
 
 /// Reads `Authorization` and the headers around it.
 ///
 /// Refuses with `MissingParameter` if there is none and `InvalidParameter` if it cannot be read.
 pub fn parse_authorization(headers: &[(&str, &str)]) -> Result<Credentials, Refusal> {
-    let mut authorizations = headers
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let mut authorizations = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
     let authorization = match (authorizations.next(), authorizations.next()) {
         (None, _) => return Err(Refusal::missing("Authorization")),
         (Some((_, value)), None) => value.trim(),
@@ -101,43 +97,28 @@ pub fn parse_authorization(headers: &[(&str, &str)]) -> Result<Credentials, Refu
     let (access_key_id, scheme, signature) = if method.eq_ignore_ascii_case("acs") {
         let announced = header(headers, "x-acs-signature-method").unwrap_or(ACS1);
         if !announced.trim().eq_ignore_ascii_case(ACS1) {
-            return Err(Refusal::invalid(
-                "x-acs-signature-method",
-                "must be HMAC-SHA1",
-            ));
+            return Err(Refusal::invalid("x-acs-signature-method", "must be HMAC-SHA1"));
         }
         acs::parse(rest)?
     } else if method.eq_ignore_ascii_case(ACS3) {
         acs3::parse(rest)?
     } else {
-        return Err(Refusal::invalid(
-            "Authorization",
-            "must begin with acs or ACS3-HMAC-SHA256",
-        ));
+        return Err(Refusal::invalid("Authorization", "must begin with acs or ACS3-HMAC-SHA256"));
     };
     let readable = access_key_id.bytes().all(|byte| byte.is_ascii_graphic());
     if access_key_id.is_empty() || access_key_id.len() > ACCESS_KEY_ID_LENGTH_MAX || !readable {
-        return Err(Refusal::invalid(
-            "Authorization",
-            "holds no usable access key id",
-        ));
+        return Err(Refusal::invalid("Authorization", "holds no usable access key id"));
     }
-    let nonce = header(headers, "x-acs-signature-nonce")
-        .map(str::trim)
-        .filter(|nonce| !nonce.is_empty());
+    let nonce = header(headers, "x-acs-signature-nonce").map(str::trim).filter(|nonce| !nonce.is_empty());
     if nonce.is_some_and(|nonce| nonce.len() > NONCE_LENGTH_MAX) {
-        return Err(Refusal::invalid(
-            "x-acs-signature-nonce",
-            format_args!("is longer than {NONCE_LENGTH_MAX}"),
-        ));
+        return Err(Refusal::invalid("x-acs-signature-nonce", format_args!("is longer than {NONCE_LENGTH_MAX}")));
     }
     Ok(Credentials {
         access_key_id,
         scheme,
         signature,
         nonce: nonce.map(str::to_owned),
-        security_token: header(headers, "x-acs-security-token")
-            .map(|token| token.trim().to_owned()),
+        security_token: header(headers, "x-acs-security-token").map(|token| Secret::new(token.trim())),
     })
 }
 
@@ -189,22 +170,14 @@ fn check_md5(request: &SignedRequest<'_>) -> Result<(), Refusal> {
     use base64::Engine;
     use md5::Digest;
 
-    let Some(sent) = request
-        .header("content-md5")
-        .map(str::trim)
-        .filter(|sent| !sent.is_empty())
-    else {
+    let Some(sent) = request.header("content-md5").map(str::trim).filter(|sent| !sent.is_empty()) else {
         return Ok(());
     };
-    let calculated =
-        base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(request.body));
+    let calculated = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(request.body));
     if sent == calculated {
         return Ok(());
     }
-    Err(Refusal::invalid(
-        "Content-MD5",
-        "is not the MD5 digest of the body in Base64",
-    ))
+    Err(Refusal::invalid("Content-MD5", "is not the MD5 digest of the body in Base64"))
 }
 
 /// Compares without telling by the time it takes how much is right.
@@ -216,8 +189,6 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 fn does_not_match(string_to_sign: &str) -> Refusal {
     Refusal::new(
         Code::SignatureDoesNotMatch,
-        format!(
-            "Specified signature is not matched with our calculation. server string to sign is:{string_to_sign}"
-        ),
+        format!("Specified signature is not matched with our calculation. server string to sign is:{string_to_sign}"),
     )
 }

@@ -21,11 +21,7 @@ pub fn decode_pairs(text: &str) -> Vec<Pair> {
         .filter(|part| !part.is_empty())
         .map(|part| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            Pair {
-                key: decode(key),
-                value: decode(value),
-                has_value: part.contains('='),
-            }
+            Pair { key: decode(key), value: decode(value), has_value: part.contains('=') }
         })
         .collect()
 }
@@ -73,10 +69,7 @@ fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let hex = bytes
-            .get(at + 1)
-            .zip(bytes.get(at + 2))
-            .and_then(|(high, low)| Some((digit(*high)?, digit(*low)?)));
+        let hex = bytes.get(at + 1).zip(bytes.get(at + 2)).and_then(|(high, low)| Some((digit(*high)?, digit(*low)?)));
         match (byte, hex) {
             (b'%', Some((high, low))) => {
                 decoded.push(high << 4 | low);
@@ -88,14 +81,11 @@ fn decode(text: &str) -> String {
         }
         at += 1;
     }
-    String::from_utf8(decoded)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(decoded).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn digit(character: u8) -> Option<u8> {
-    char::from(character)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -107,22 +97,13 @@ mod tests {
     #[test]
     fn decodes_what_clients_send() {
         let check = |text: &str, expected: &[(&str, &str)]| {
-            let pairs: Vec<_> = decode_pairs(text)
-                .into_iter()
-                .map(|pair| (pair.key, pair.value))
-                .collect();
-            let expected: Vec<_> = expected
-                .iter()
-                .map(|(key, value)| ((*key).into(), (*value).into()))
-                .collect();
+            let pairs: Vec<_> = decode_pairs(text).into_iter().map(|pair| (pair.key, pair.value)).collect();
+            let expected: Vec<_> = expected.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
             assert_eq!(pairs, expected, "{text}");
         };
         check("", &[]);
         check("a=1&&b", &[("a", "1"), ("b", "")]);
-        check(
-            "n=a+b%20c%2B&m=%E9%9B%86%e7%be%a4",
-            &[("n", "a b c+"), ("m", "集群")],
-        );
+        check("n=a+b%20c%2B&m=%E9%9B%86%e7%be%a4", &[("n", "a b c+"), ("m", "集群")]);
         check("bad=%zz%&half=%4", &[("bad", "%zz%"), ("half", "%4")]);
         check("a=b=c", &[("a", "b=c")]);
     }

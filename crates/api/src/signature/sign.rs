@@ -17,8 +17,8 @@ pub struct SigningKey {
     pub security_token: Option<Secret>,
 }
 
-/// A request that is about to be sent.
-#[derive(Clone, Copy, Debug)]
+/// A request that is about to be sent. It has no `Debug`, because bodies hold secrets.
+#[derive(Clone, Copy)]
 pub struct OutgoingRequest<'a> {
     /// The method, in capitals.
     pub method: &'a str,
@@ -50,10 +50,7 @@ pub fn sign_acs3(
     let mut headers: Vec<(String, String)> = vec![
         ("host".into(), request.host.into()),
         ("x-acs-version".into(), API_VERSION.into()),
-        (
-            "x-acs-date".into(),
-            now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        ),
+        ("x-acs-date".into(), now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
         ("x-acs-signature-nonce".into(), nonce.into()),
         ("x-acs-content-sha256".into(), sha256_hex(request.body)),
     ];
@@ -64,10 +61,7 @@ pub fn sign_acs3(
     };
     add("x-acs-action", request.action);
     add("content-type", request.content_type);
-    add(
-        "x-acs-security-token",
-        key.security_token.as_ref().map(Secret::expose),
-    );
+    add("x-acs-security-token", key.security_token.as_ref().map(Secret::expose));
     for (name, value) in request.headers {
         let name = name.to_ascii_lowercase();
         // What the caller says about a header of ours goes before what we say.
@@ -75,19 +69,11 @@ pub fn sign_acs3(
         headers.push((name, (*value).to_owned()));
     }
 
-    let is_signed =
-        |name: &str| matches!(name, "host" | "content-type") || name.starts_with("x-acs-");
-    let mut signed: Vec<String> = headers
-        .iter()
-        .map(|(name, _)| name.clone())
-        .filter(|name| is_signed(name))
-        .collect();
+    let is_signed = |name: &str| matches!(name, "host" | "content-type") || name.starts_with("x-acs-");
+    let mut signed: Vec<String> = headers.iter().map(|(name, _)| name.clone()).filter(|name| is_signed(name)).collect();
     signed.sort_unstable();
     signed.dedup();
-    let borrowed: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let borrowed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let signable = SignedRequest {
         method: request.method,
         path: request.path,
@@ -96,11 +82,8 @@ pub fn sign_acs3(
         body: request.body,
     };
     let signature = sign_request(&signable, &signed, key.secret.expose());
-    let authorization = format!(
-        "{ACS3} Credential={},SignedHeaders={},Signature={signature}",
-        key.access_key_id,
-        signed.join(";")
-    );
+    let authorization =
+        format!("{ACS3} Credential={},SignedHeaders={},Signature={signature}", key.access_key_id, signed.join(";"));
     headers.push(("authorization".into(), authorization));
     headers
 }
@@ -112,11 +95,7 @@ mod tests {
     use crate::Code;
 
     fn key() -> SigningKey {
-        SigningKey {
-            access_key_id: "LTAItest".into(),
-            secret: "topsecret".into(),
-            security_token: None,
-        }
+        SigningKey { access_key_id: "LTAItest".into(), secret: "topsecret".into(), security_token: None }
     }
 
     #[test]
@@ -129,17 +108,11 @@ mod tests {
             query: "a=%E9%9B%86&b=",
             action: Some("CreateCluster"),
             content_type: Some("application/json"),
-            headers: &[
-                ("Accept", "application/json"),
-                ("X-Acs-Region-Id", "cn-hangzhou"),
-            ],
+            headers: &[("Accept", "application/json"), ("X-Acs-Region-Id", "cn-hangzhou")],
             body: b"{}",
         };
         let headers = sign_acs3(&outgoing, &key(), now, "nonce-1");
-        let borrowed: Vec<(&str, &str)> = headers
-            .iter()
-            .map(|(a, b)| (a.as_str(), b.as_str()))
-            .collect();
+        let borrowed: Vec<(&str, &str)> = headers.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         let credentials = parse_authorization(&borrowed).unwrap();
         assert_eq!(credentials.access_key_id, "LTAItest");
         assert_eq!(credentials.nonce.as_deref(), Some("nonce-1"));
@@ -151,28 +124,12 @@ mod tests {
             body: b"{}",
         };
         assert_eq!(verify(&credentials, &arrived, "topsecret", now), Ok(()));
-        let altered = SignedRequest {
-            body: b"{ }",
-            ..arrived
-        };
-        assert_eq!(
-            verify(&credentials, &altered, "topsecret", now)
-                .unwrap_err()
-                .code,
-            Code::SignatureDoesNotMatch
-        );
+        let altered = SignedRequest { body: b"{ }", ..arrived };
+        assert_eq!(verify(&credentials, &altered, "topsecret", now).unwrap_err().code, Code::SignatureDoesNotMatch);
 
         let mut more = borrowed.clone();
         more.push(("x-acs-security-token", "smuggled"));
-        let smuggled = SignedRequest {
-            headers: &more,
-            ..arrived
-        };
-        assert_eq!(
-            verify(&credentials, &smuggled, "topsecret", now)
-                .unwrap_err()
-                .code,
-            Code::InvalidParameter
-        );
+        let smuggled = SignedRequest { headers: &more, ..arrived };
+        assert_eq!(verify(&credentials, &smuggled, "topsecret", now).unwrap_err().code, Code::InvalidParameter);
     }
 }

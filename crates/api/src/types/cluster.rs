@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::common::{
-    AutoMode, ControlPlaneConfig, ControlPlaneEndpointsConfig, MaintenanceWindow, OperationPolicy,
-    PageInfo, Tag,
+    AutoMode, ControlPlaneConfig, ControlPlaneEndpointsConfig, MaintenanceWindow, OperationPolicy, PageInfo, Tag,
 };
 
 wire! {

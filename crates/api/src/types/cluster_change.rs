@@ -1,8 +1,7 @@
 //! Requests that change or delete a cluster.
 
 use super::common::{
-    ControlPlaneConfig, ControlPlaneEndpointsConfig, DataDisk, MaintenanceWindow, OperationPolicy,
-    Runtime, Tag, Taint,
+    ControlPlaneConfig, ControlPlaneEndpointsConfig, DataDisk, MaintenanceWindow, OperationPolicy, Runtime, Tag, Taint,
 };
 use crate::Secret;
 

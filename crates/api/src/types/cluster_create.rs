@@ -5,8 +5,8 @@
 //! reason instead of being half understood.
 
 use super::common::{
-    Addon, AutoMode, ControlPlaneConfig, ControlPlaneEndpointsConfig, DataDisk, MaintenanceWindow,
-    OperationPolicy, Runtime, Tag, Taint,
+    Addon, AutoMode, ControlPlaneConfig, ControlPlaneEndpointsConfig, DataDisk, MaintenanceWindow, OperationPolicy,
+    Runtime, Tag, Taint,
 };
 use super::node_pool::CreateClusterNodePoolRequest;
 use crate::Secret;
