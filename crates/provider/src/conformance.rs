@@ -2,11 +2,7 @@
 //!
 //! It fails by panicking with the contract's rule that was broken. It needs two installations on one engine, because
 //! much of the contract is about leaving alone what is not ours.
-#![allow(
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test suite; it is in the library because two tests share it"
-)]
+#![allow(clippy::panic, clippy::expect_used, reason = "a test suite; it is in the library because two tests share it")]
 
 use std::{collections::BTreeMap, fmt::Debug, net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -15,8 +11,8 @@ use futures::{FutureExt, StreamExt, future::join_all};
 use ipnet::Ipv4Net;
 
 use crate::{
-    BalancerSpec, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus,
-    NetworkSpec, OWNER_LABEL, ProviderError, ProviderEvent,
+    BalancerSpec, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, OWNER_LABEL,
+    ProviderError, ProviderEvent,
 };
 
 /// How long anything may take before the suite gives up on it.
@@ -85,171 +81,71 @@ impl Bench<'_> {
 
     async fn absent_things(&self) {
         let name = self.name("absent");
-        assert_eq!(
-            ok(
-                "look at an absent machine",
-                self.provider.machine(&name).await
-            ),
-            None
-        );
-        ok(
-            "delete an absent machine",
-            self.provider.delete_machine(&name).await,
-        );
-        ok(
-            "delete an absent network",
-            self.provider.delete_network(&name).await,
-        );
-        ok(
-            "delete an absent balancer",
-            self.provider.delete_balancer(&name).await,
-        );
-        failed(
-            "restart an absent machine",
-            self.provider.restart_machine(&name).await,
-        );
-        failed(
-            "read an absent machine's console",
-            self.provider.console(&name, 10).await,
-        );
+        assert_eq!(ok("look at an absent machine", self.provider.machine(&name).await), None);
+        ok("delete an absent machine", self.provider.delete_machine(&name).await);
+        ok("delete an absent network", self.provider.delete_network(&name).await);
+        ok("delete an absent balancer", self.provider.delete_balancer(&name).await);
+        failed("restart an absent machine", self.provider.restart_machine(&name).await);
+        failed("read an absent machine's console", self.provider.console(&name, 10).await);
         let capacity = ok("capacity", self.provider.capacity().await);
-        assert!(
-            capacity.cpus > 0 && capacity.memory_bytes > 0,
-            "{capacity:?}"
-        );
+        assert!(capacity.cpus > 0 && capacity.memory_bytes > 0, "{capacity:?}");
     }
 
     async fn networks(&self) {
         let network = self.network();
-        ok(
-            "make a network",
-            self.provider.ensure_network(&network).await,
-        );
-        ok(
-            "find a network",
-            self.provider.ensure_network(&network).await,
-        );
+        ok("make a network", self.provider.ensure_network(&network).await);
+        ok("find a network", self.provider.ensure_network(&network).await);
         let mut other_range = network.clone();
         other_range.cidr = self.ranges[1];
-        conflict(
-            "a network with another range",
-            self.provider.ensure_network(&other_range).await,
-        );
+        conflict("a network with another range", self.provider.ensure_network(&other_range).await);
         let mut overlapping = network.clone();
         overlapping.name = self.name("overlapping");
         overlapping.bridge = "br-overlapping".to_owned();
-        let error = conflict(
-            "an overlapping network",
-            self.provider.ensure_network(&overlapping).await,
-        );
-        assert!(
-            error.contains(&network.name),
-            "a conflict names who has the range: {error}"
-        );
+        let error = conflict("an overlapping network", self.provider.ensure_network(&overlapping).await);
+        assert!(error.contains(&network.name), "a conflict names who has the range: {error}");
         let mut long_bridge = network.clone();
         long_bridge.name = self.name("long");
         long_bridge.bridge = "sixteen-letters.".to_owned();
-        failed(
-            "a bridge with too long a name",
-            self.provider.ensure_network(&long_bridge).await,
-        );
-        ok(
-            "delete a network",
-            self.provider.delete_network(&network.name).await,
-        );
-        ok(
-            "delete it again",
-            self.provider.delete_network(&network.name).await,
-        );
-        ok(
-            "make it again",
-            self.provider.ensure_network(&network).await,
-        );
+        failed("a bridge with too long a name", self.provider.ensure_network(&long_bridge).await);
+        ok("delete a network", self.provider.delete_network(&network.name).await);
+        ok("delete it again", self.provider.delete_network(&network.name).await);
+        ok("make it again", self.provider.ensure_network(&network).await);
     }
 
     async fn machines(&self) {
         let spec = self.spec("m1", 10);
         let status = ok("make a machine", self.provider.ensure_machine(&spec).await);
         assert_eq!(status.power, MachinePower::Running, "{status:?}");
-        assert_eq!(
-            (status.ip, status.exit_code),
-            (Some(spec.ip), None),
-            "{status:?}"
-        );
-        for (key, value) in [
-            (OWNER_LABEL, self.ids[0]),
-            (KIND_LABEL, "machine"),
-            ("test", "m1"),
-        ] {
-            assert_eq!(
-                status.labels.get(key).map(String::as_str),
-                Some(value),
-                "label {key}"
-            );
+        assert_eq!((status.ip, status.exit_code), (Some(spec.ip), None), "{status:?}");
+        for (key, value) in [(OWNER_LABEL, self.ids[0]), (KIND_LABEL, "machine"), ("test", "m1")] {
+            assert_eq!(status.labels.get(key).map(String::as_str), Some(value), "label {key}");
         }
         let again = ok("find a machine", self.provider.ensure_machine(&spec).await);
         assert_eq!(again, status);
-        assert_eq!(
-            ok("look at it", self.provider.machine(&spec.name).await),
-            Some(status.clone())
-        );
+        assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), Some(status.clone()));
         let inventory = ok("inventory", self.provider.inventory().await);
         assert_eq!(inventory.machines, [status]);
         assert_eq!(inventory.networks, [spec.network.clone()]);
         assert_eq!(inventory.volumes, [format!("{}-data", spec.name)]);
         self.boots(&spec.name, 1).await;
-        conflict(
-            "delete a network in use",
-            self.provider.delete_network(&spec.network).await,
-        );
-        ok(
-            "delete a machine",
-            self.provider.delete_machine(&spec.name).await,
-        );
-        ok(
-            "delete it again",
-            self.provider.delete_machine(&spec.name).await,
-        );
+        conflict("delete a network in use", self.provider.delete_network(&spec.network).await);
+        ok("delete a machine", self.provider.delete_machine(&spec.name).await);
+        ok("delete it again", self.provider.delete_machine(&spec.name).await);
         let inventory = ok("inventory", self.provider.inventory().await);
-        assert!(
-            inventory.machines.is_empty() && inventory.volumes.is_empty(),
-            "{inventory:?}"
-        );
-        assert_eq!(
-            ok("look at it", self.provider.machine(&spec.name).await),
-            None
-        );
+        assert!(inventory.machines.is_empty() && inventory.volumes.is_empty(), "{inventory:?}");
+        assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), None);
     }
 
     async fn restarts_keep_identity_and_disks(&self) {
         let spec = self.spec("m2", 11);
         ok("make a machine", self.provider.ensure_machine(&spec).await);
-        assert_eq!(
-            self.witness.mac(&spec.name).await,
-            spec.mac,
-            "the MAC address is pinned"
-        );
-        ok(
-            "restart it",
-            self.provider.restart_machine(&spec.name).await,
-        );
+        assert_eq!(self.witness.mac(&spec.name).await, spec.mac, "the MAC address is pinned");
+        ok("restart it", self.provider.restart_machine(&spec.name).await);
         self.boots(&spec.name, 2).await;
-        let status = ok("look", self.provider.machine(&spec.name).await)
-            .expect("a restarted machine is there");
-        assert_eq!(
-            (status.power, status.ip),
-            (MachinePower::Running, Some(spec.ip)),
-            "{status:?}"
-        );
-        assert_eq!(
-            self.witness.mac(&spec.name).await,
-            spec.mac,
-            "the MAC address stays"
-        );
-        let last = ok(
-            "the console's last line",
-            self.provider.console(&spec.name, 1).await,
-        );
+        let status = ok("look", self.provider.machine(&spec.name).await).expect("a restarted machine is there");
+        assert_eq!((status.power, status.ip), (MachinePower::Running, Some(spec.ip)), "{status:?}");
+        assert_eq!(self.witness.mac(&spec.name).await, spec.mac, "the MAC address stays");
+        let last = ok("the console's last line", self.provider.console(&spec.name, 1).await);
         assert_eq!(last, "boot 2\n");
         ok("delete it", self.provider.delete_machine(&spec.name).await);
         ok("make it again", self.provider.ensure_machine(&spec).await);
@@ -262,41 +158,19 @@ impl Bench<'_> {
         ok("make a machine", self.provider.ensure_machine(&spec).await);
         let mut other = spec.clone();
         other.image = self.other_image.to_owned();
-        conflict(
-            "the machine with another image",
-            self.provider.ensure_machine(&other).await,
-        );
+        conflict("the machine with another image", self.provider.ensure_machine(&other).await);
         let mut other = spec.clone();
         other.ip = host(self.ranges[0], 13);
-        conflict(
-            "the machine with another address",
-            self.provider.ensure_machine(&other).await,
-        );
+        conflict("the machine with another address", self.provider.ensure_machine(&other).await);
         let same_address = self.spec("m4", 12);
-        conflict(
-            "another machine with the address",
-            self.provider.ensure_machine(&same_address).await,
-        );
-        ok(
-            "delete what was half made",
-            self.provider.delete_machine(&same_address.name).await,
-        );
+        conflict("another machine with the address", self.provider.ensure_machine(&same_address).await);
+        ok("delete what was half made", self.provider.delete_machine(&same_address.name).await);
         let mut no_image = self.spec("m5", 14);
         no_image.image = "sampan-conformance-absent:none".to_owned();
-        let error = failed(
-            "a machine without an image",
-            self.provider.ensure_machine(&no_image).await,
-        );
-        assert!(
-            error.contains(&no_image.image),
-            "the error names the image: {error}"
-        );
-        ok(
-            "delete what was half made",
-            self.provider.delete_machine(&no_image.name).await,
-        );
-        let found =
-            ok("look", self.provider.machine(&spec.name).await).expect("conflicts change nothing");
+        let error = failed("a machine without an image", self.provider.ensure_machine(&no_image).await);
+        assert!(error.contains(&no_image.image), "the error names the image: {error}");
+        ok("delete what was half made", self.provider.delete_machine(&no_image.name).await);
+        let found = ok("look", self.provider.machine(&spec.name).await).expect("conflicts change nothing");
         assert_eq!(found.power, MachinePower::Running);
         ok("delete it", self.provider.delete_machine(&spec.name).await);
     }
@@ -304,30 +178,14 @@ impl Bench<'_> {
     /// A machine whose network is missing is made at most by half; once the network is there it is completed.
     async fn leftovers_are_started(&self) {
         let spec = self.spec("m6", 15);
-        ok(
-            "delete the network",
-            self.provider.delete_network(&spec.network).await,
-        );
-        failed(
-            "a machine without its network",
-            self.provider.ensure_machine(&spec).await,
-        );
+        ok("delete the network", self.provider.delete_network(&spec.network).await);
+        failed("a machine without its network", self.provider.ensure_machine(&spec).await);
         if let Some(half) = ok("look", self.provider.machine(&spec.name).await) {
             assert_eq!(half.power, MachinePower::Created, "{half:?}");
         }
-        ok(
-            "make the network",
-            self.provider.ensure_network(&self.network()).await,
-        );
-        let status = ok(
-            "complete the machine",
-            self.provider.ensure_machine(&spec).await,
-        );
-        assert_eq!(
-            (status.power, status.ip),
-            (MachinePower::Running, Some(spec.ip)),
-            "{status:?}"
-        );
+        ok("make the network", self.provider.ensure_network(&self.network()).await);
+        let status = ok("complete the machine", self.provider.ensure_machine(&spec).await);
+        assert_eq!((status.power, status.ip), (MachinePower::Running, Some(spec.ip)), "{status:?}");
         ok("delete it", self.provider.delete_machine(&spec.name).await);
     }
 
@@ -336,24 +194,15 @@ impl Bench<'_> {
         ok("make a machine", self.provider.ensure_machine(&spec).await);
         self.boots(&spec.name, 1).await;
         self.witness.kill(&spec.name).await;
-        let ended = self.until("the machine is seen to have ended", &spec.name, |status| {
-            status.power == MachinePower::Exited
-        });
+        let ended =
+            self.until("the machine is seen to have ended", &spec.name, |status| status.power == MachinePower::Exited);
         let ended = ended.await;
         assert_eq!(ended.exit_code, Some(137), "{ended:?}");
-        assert_eq!(
-            ended.ip,
-            Some(spec.ip),
-            "an ended machine keeps its address"
-        );
+        assert_eq!(ended.ip, Some(spec.ip), "an ended machine keeps its address");
         let inventory = ok("inventory", self.provider.inventory().await);
         assert_eq!(inventory.machines, [ended], "the inventory shows the same");
         let status = ok("start it", self.provider.ensure_machine(&spec).await);
-        assert_eq!(
-            (status.power, status.exit_code),
-            (MachinePower::Running, None),
-            "{status:?}"
-        );
+        assert_eq!((status.power, status.exit_code), (MachinePower::Running, None), "{status:?}");
         self.boots(&spec.name, 2).await;
         ok("delete it", self.provider.delete_machine(&spec.name).await);
     }
@@ -362,95 +211,44 @@ impl Bench<'_> {
         let spec = self.spec("m8", 17);
         let same = join_all((0..4).map(|_| self.provider.ensure_machine(&spec))).await;
         for status in same {
-            assert_eq!(
-                ok("make it four times at once", status).power,
-                MachinePower::Running
-            );
+            assert_eq!(ok("make it four times at once", status).power, MachinePower::Running);
         }
-        let specs: Vec<MachineSpec> = (0..4)
-            .map(|n| self.spec(&format!("p{n}"), 20 + n))
-            .collect();
+        let specs: Vec<MachineSpec> = (0..4).map(|n| self.spec(&format!("p{n}"), 20 + n)).collect();
         let made = join_all(specs.iter().map(|spec| self.provider.ensure_machine(spec))).await;
         for status in made {
             assert_eq!(ok("make four at once", status).power, MachinePower::Running);
         }
-        assert_eq!(
-            ok("inventory", self.provider.inventory().await)
-                .machines
-                .len(),
-            5
-        );
-        let names = specs
-            .iter()
-            .chain([&spec])
-            .chain([&spec])
-            .map(|spec| spec.name.as_str());
+        assert_eq!(ok("inventory", self.provider.inventory().await).machines.len(), 5);
+        let names = specs.iter().chain([&spec]).chain([&spec]).map(|spec| spec.name.as_str());
         for deleted in join_all(names.map(|name| self.provider.delete_machine(name))).await {
             ok("delete them at once, one of them twice", deleted);
         }
         let inventory = ok("inventory", self.provider.inventory().await);
-        assert!(
-            inventory.machines.is_empty() && inventory.volumes.is_empty(),
-            "{inventory:?}"
-        );
+        assert!(inventory.machines.is_empty() && inventory.volumes.is_empty(), "{inventory:?}");
     }
 
     async fn others_are_left_alone(&self) {
         let their_network = network(self.ids[1], self.ranges[1]);
-        ok(
-            "their network",
-            self.neighbour.ensure_network(&their_network).await,
-        );
+        ok("their network", self.neighbour.ensure_network(&their_network).await);
         let theirs = machine(self.ids[1], "m1", self.image, self.ranges[1], 10);
-        ok(
-            "their machine",
-            self.neighbour.ensure_machine(&theirs).await,
-        );
+        ok("their machine", self.neighbour.ensure_machine(&theirs).await);
         let inventory = ok("inventory", self.provider.inventory().await);
-        assert!(
-            inventory.machines.is_empty() && inventory.volumes.is_empty(),
-            "{inventory:?}"
-        );
+        assert!(inventory.machines.is_empty() && inventory.volumes.is_empty(), "{inventory:?}");
         assert_eq!(inventory.networks, [self.network().name]);
         conflict("look at theirs", self.provider.machine(&theirs.name).await);
         conflict("make theirs", self.provider.ensure_machine(&theirs).await);
-        conflict(
-            "restart theirs",
-            self.provider.restart_machine(&theirs.name).await,
-        );
-        conflict(
-            "delete theirs",
-            self.provider.delete_machine(&theirs.name).await,
-        );
+        conflict("restart theirs", self.provider.restart_machine(&theirs.name).await);
+        conflict("delete theirs", self.provider.delete_machine(&theirs.name).await);
         conflict("read theirs", self.provider.console(&theirs.name, 1).await);
-        conflict(
-            "make their network",
-            self.provider.ensure_network(&their_network).await,
-        );
-        conflict(
-            "delete their network",
-            self.provider.delete_network(&their_network.name).await,
-        );
+        conflict("make their network", self.provider.ensure_network(&their_network).await);
+        conflict("delete their network", self.provider.delete_network(&their_network.name).await);
         let foreign = ok("foreign ranges", self.provider.foreign_ranges().await);
-        assert!(
-            foreign.contains(&self.ranges[1]),
-            "theirs is foreign: {foreign:?}"
-        );
-        assert!(
-            !foreign.contains(&self.ranges[0]),
-            "ours is not: {foreign:?}"
-        );
-        let status =
-            ok("look", self.neighbour.machine(&theirs.name).await).expect("theirs is there");
+        assert!(foreign.contains(&self.ranges[1]), "theirs is foreign: {foreign:?}");
+        assert!(!foreign.contains(&self.ranges[0]), "ours is not: {foreign:?}");
+        let status = ok("look", self.neighbour.machine(&theirs.name).await).expect("theirs is there");
         assert_eq!(status.power, MachinePower::Running);
-        ok(
-            "they delete it",
-            self.neighbour.delete_machine(&theirs.name).await,
-        );
-        ok(
-            "they delete it",
-            self.neighbour.delete_network(&their_network.name).await,
-        );
+        ok("they delete it", self.neighbour.delete_machine(&theirs.name).await);
+        ok("they delete it", self.neighbour.delete_network(&their_network.name).await);
     }
 
     async fn events_are_seen(&self) {
@@ -472,70 +270,30 @@ impl Bench<'_> {
             image: self.image.to_owned(),
             state_dir: self.state_dir.clone(),
         };
-        ok(
-            "make a balancer",
-            self.provider.ensure_balancer(&spec).await,
-        );
-        let first = self
-            .witness
-            .balancer(&spec.name)
-            .await
-            .expect("the balancer runs");
+        ok("make a balancer", self.provider.ensure_balancer(&spec).await);
+        let first = self.witness.balancer(&spec.name).await.expect("the balancer runs");
         ok("find it", self.provider.ensure_balancer(&spec).await);
-        assert_eq!(
-            self.witness.balancer(&spec.name).await.as_ref(),
-            Some(&first),
-            "it is the same"
-        );
+        assert_eq!(self.witness.balancer(&spec.name).await.as_ref(), Some(&first), "it is the same");
         let inventory = ok("inventory", self.provider.inventory().await);
-        assert!(
-            inventory.machines.is_empty(),
-            "a balancer is no machine: {inventory:?}"
-        );
+        assert!(inventory.machines.is_empty(), "a balancer is no machine: {inventory:?}");
         spec.image = self.other_image.to_owned();
-        ok(
-            "change its image",
-            self.provider.ensure_balancer(&spec).await,
-        );
-        let second = self
-            .witness
-            .balancer(&spec.name)
-            .await
-            .expect("the new balancer runs");
+        ok("change its image", self.provider.ensure_balancer(&spec).await);
+        let second = self.witness.balancer(&spec.name).await.expect("the new balancer runs");
         assert_ne!(first, second, "it was replaced");
         let mut no_image = spec.clone();
         no_image.image = "sampan-conformance-absent:none".to_owned();
-        failed(
-            "a balancer without an image",
-            self.provider.ensure_balancer(&no_image).await,
-        );
-        assert_eq!(
-            self.witness.balancer(&spec.name).await,
-            Some(second),
-            "the old one lives on"
-        );
-        conflict(
-            "they delete ours",
-            self.neighbour.delete_balancer(&spec.name).await,
-        );
+        failed("a balancer without an image", self.provider.ensure_balancer(&no_image).await);
+        assert_eq!(self.witness.balancer(&spec.name).await, Some(second), "the old one lives on");
+        conflict("they delete ours", self.neighbour.delete_balancer(&spec.name).await);
         ok("delete it", self.provider.delete_balancer(&spec.name).await);
-        ok(
-            "delete it again",
-            self.provider.delete_balancer(&spec.name).await,
-        );
+        ok("delete it again", self.provider.delete_balancer(&spec.name).await);
         assert_eq!(self.witness.balancer(&spec.name).await, None);
     }
 
     async fn nothing_is_left(&self) {
-        ok(
-            "delete the network",
-            self.provider.delete_network(&self.network().name).await,
-        );
+        ok("delete the network", self.provider.delete_network(&self.network().name).await);
         for provider in [self.provider, self.neighbour] {
-            assert_eq!(
-                ok("inventory", provider.inventory().await),
-                crate::Inventory::default()
-            );
+            assert_eq!(ok("inventory", provider.inventory().await), crate::Inventory::default());
         }
     }
 
@@ -549,16 +307,8 @@ impl Bench<'_> {
         .await;
     }
 
-    async fn until(
-        &self,
-        what: &str,
-        name: &str,
-        good: impl Fn(&MachineStatus) -> bool,
-    ) -> MachineStatus {
-        eventually(what, async || {
-            ok(what, self.provider.machine(name).await).filter(|status| good(status))
-        })
-        .await
+    async fn until(&self, what: &str, name: &str, good: impl Fn(&MachineStatus) -> bool) -> MachineStatus {
+        eventually(what, async || ok(what, self.provider.machine(name).await).filter(|status| good(status))).await
     }
 }
 

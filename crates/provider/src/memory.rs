@@ -24,8 +24,8 @@ pub use faults::{Fault, FaultPlan, FaultPoint};
 use state::State;
 
 use crate::{
-    BalancerSpec, HostCapacity, Inventory, MachineProvider, MachineSpec, MachineStatus,
-    NetworkSpec, ProviderError, ProviderEvent,
+    BalancerSpec, HostCapacity, Inventory, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, ProviderError,
+    ProviderEvent,
 };
 
 /// Events that a slow listener may be behind before it is told to look at everything.
@@ -78,18 +78,12 @@ impl MemoryProvider {
             hung: Notify::new(),
             events: broadcast::channel(EVENTS_MAX).0,
         };
-        Self {
-            owner: installation_id.to_owned(),
-            engine: Arc::new(engine),
-        }
+        Self { owner: installation_id.to_owned(), engine: Arc::new(engine) }
     }
 
     /// Another installation on the same engine.
     pub fn neighbour(&self, installation_id: &str) -> Self {
-        Self {
-            owner: installation_id.to_owned(),
-            engine: self.engine.clone(),
-        }
+        Self { owner: installation_id.to_owned(), engine: self.engine.clone() }
     }
 
     /// From now on only these images exist.
@@ -170,9 +164,7 @@ impl MemoryProvider {
 
     fn tell(&self, name: &str) {
         // Nobody listening is no error.
-        let _ = self.engine.events.send(ProviderEvent {
-            name: name.to_owned(),
-        });
+        let _ = self.engine.events.send(ProviderEvent { name: name.to_owned() });
     }
 
     /// One call: `midway` is the part of `effect` that an engine has done when it dies in the middle.
@@ -184,11 +176,7 @@ impl MemoryProvider {
         effect: impl FnOnce(&mut State) -> Result<T, ProviderError> + Send,
     ) -> Result<T, ProviderError> {
         let fault = guard(&self.engine.faults).next(op, name);
-        guard(&self.engine.calls).push(Call {
-            op,
-            name: name.to_owned(),
-            fault,
-        });
+        guard(&self.engine.calls).push(Call { op, name: name.to_owned(), fault });
         let result = match fault.map(Fault::point) {
             Some(FaultPoint::Before) => None,
             Some(FaultPoint::Midway) => {
@@ -206,9 +194,7 @@ impl MemoryProvider {
                 self.engine.hung.notify_one();
                 std::future::pending().await
             }
-            (fault, _) => Err(ProviderError::Unavailable(format!(
-                "injected fault {fault:?} in {op} {name}"
-            ))),
+            (fault, _) => Err(ProviderError::Unavailable(format!("injected fault {fault:?} in {op} {name}"))),
         }
     }
 
@@ -230,17 +216,11 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[async_trait]
 impl MachineProvider for MemoryProvider {
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), ProviderError> {
-        self.simple("ensure_network", &spec.name, |state| {
-            state.ensure_network(&self.owner, spec)
-        })
-        .await
+        self.simple("ensure_network", &spec.name, |state| state.ensure_network(&self.owner, spec)).await
     }
 
     async fn delete_network(&self, name: &str) -> Result<(), ProviderError> {
-        self.simple("delete_network", name, |state| {
-            state.delete_network(&self.owner, name)
-        })
-        .await
+        self.simple("delete_network", name, |state| state.delete_network(&self.owner, name)).await
     }
 
     async fn ensure_machine(&self, spec: &MachineSpec) -> Result<MachineStatus, ProviderError> {
@@ -256,8 +236,7 @@ impl MachineProvider for MemoryProvider {
     }
 
     async fn machine(&self, name: &str) -> Result<Option<MachineStatus>, ProviderError> {
-        self.simple("machine", name, |state| state.machine(&self.owner, name))
-            .await
+        self.simple("machine", name, |state| state.machine(&self.owner, name)).await
     }
 
     async fn restart_machine(&self, name: &str) -> Result<(), ProviderError> {
@@ -284,44 +263,30 @@ impl MachineProvider for MemoryProvider {
     }
 
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
-        self.simple("console", name, |state| {
-            state.console(&self.owner, name, lines)
-        })
-        .await
+        self.simple("console", name, |state| state.console(&self.owner, name, lines)).await
     }
 
     async fn ensure_balancer(&self, spec: &BalancerSpec) -> Result<(), ProviderError> {
         let midway = |state: &mut State| {
             let _ = state.remove_other_balancer(&self.owner, spec);
         };
-        self.call("ensure_balancer", &spec.name, midway, |state| {
-            state.ensure_balancer(&self.owner, spec)
-        })
-        .await
+        self.call("ensure_balancer", &spec.name, midway, |state| state.ensure_balancer(&self.owner, spec)).await
     }
 
     async fn delete_balancer(&self, name: &str) -> Result<(), ProviderError> {
-        self.simple("delete_balancer", name, |state| {
-            state.delete_balancer(&self.owner, name)
-        })
-        .await
+        self.simple("delete_balancer", name, |state| state.delete_balancer(&self.owner, name)).await
     }
 
     async fn inventory(&self) -> Result<Inventory, ProviderError> {
-        self.simple("inventory", "", |state| Ok(state.inventory(&self.owner)))
-            .await
+        self.simple("inventory", "", |state| Ok(state.inventory(&self.owner))).await
     }
 
     async fn foreign_ranges(&self) -> Result<Vec<Ipv4Net>, ProviderError> {
-        self.simple("foreign_ranges", "", |state| {
-            Ok(state.foreign_ranges(&self.owner))
-        })
-        .await
+        self.simple("foreign_ranges", "", |state| Ok(state.foreign_ranges(&self.owner))).await
     }
 
     async fn capacity(&self) -> Result<HostCapacity, ProviderError> {
-        self.simple("capacity", "", |state| Ok(state.capacity))
-            .await
+        self.simple("capacity", "", |state| Ok(state.capacity)).await
     }
 
     fn events(&self) -> BoxStream<'static, ProviderEvent> {
@@ -329,9 +294,7 @@ impl MachineProvider for MemoryProvider {
         stream::unfold(receiver, |mut receiver| async move {
             let event = match receiver.recv().await {
                 Ok(event) => event,
-                Err(broadcast::error::RecvError::Lagged(_)) => ProviderEvent {
-                    name: String::new(),
-                },
+                Err(broadcast::error::RecvError::Lagged(_)) => ProviderEvent { name: String::new() },
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
             Some((event, receiver))

@@ -39,10 +39,7 @@ async fn the_fake_keeps_the_contract() {
         witness: &Eyes(provider.clone()),
         image: "image",
         other_image: "other",
-        ranges: [
-            "10.0.0.0/24".parse().unwrap(),
-            "10.0.1.0/24".parse().unwrap(),
-        ],
+        ranges: ["10.0.0.0/24".parse().unwrap(), "10.0.1.0/24".parse().unwrap()],
         state_dir: "/var/lib/balancer".into(),
     };
     suite(&bench).await;

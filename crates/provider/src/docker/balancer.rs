@@ -17,25 +17,18 @@ impl Engine {
         let wanted_image = self.image_id(&spec.image).await?;
         if let Some(found) = self.inspect(&spec.name).await? {
             self.must_own(&spec.name, &found)?;
-            if found.image.as_ref() == Some(&wanted_image)
-                && state_dir(&found) == spec.state_dir.to_str()
-            {
+            if found.image.as_ref() == Some(&wanted_image) && state_dir(&found) == spec.state_dir.to_str() {
                 return self.start(&spec.name).await;
             }
-            tracing::info!(
-                balancer = spec.name,
-                "replacing the balancer: its image or directory changed"
-            );
+            tracing::info!(balancer = spec.name, "replacing the balancer: its image or directory changed");
             self.remove(&spec.name).await?;
         }
-        let state = tokio::fs::metadata(&spec.state_dir)
-            .await
-            .map_err(|error| {
-                ProviderError::Failed(format!(
-                    "cannot look at the balancer's directory {}: {error}",
-                    spec.state_dir.display()
-                ))
-            })?;
+        let state = tokio::fs::metadata(&spec.state_dir).await.map_err(|error| {
+            ProviderError::Failed(format!(
+                "cannot look at the balancer's directory {}: {error}",
+                spec.state_dir.display()
+            ))
+        })?;
         let body = create::balancer(self, spec, state.uid() == 0);
         match self.create(&spec.name, body).await {
             // A call that was given up on has made it meanwhile.
@@ -60,9 +53,7 @@ impl Engine {
         let call = self.docker.inspect_image(image);
         let found = self.look(format!("look at image {image}"), call).await?;
         found.and_then(|found| found.id).ok_or_else(|| {
-            ProviderError::Failed(format!(
-                "image {image} is not in the Docker engine; run `cargo xtask build`"
-            ))
+            ProviderError::Failed(format!("image {image} is not in the Docker engine; run `cargo xtask build`"))
         })
     }
 }
@@ -70,8 +61,6 @@ impl Engine {
 /// The host's directory that a balancer has its state in.
 fn state_dir(found: &ContainerInspectResponse) -> Option<&str> {
     let mounts = found.mounts.as_deref().unwrap_or_default();
-    let state = mounts
-        .iter()
-        .find(|mount| mount.destination.as_deref() == Some(BALANCER_STATE));
+    let state = mounts.iter().find(|mount| mount.destination.as_deref() == Some(BALANCER_STATE));
     state.and_then(|mount| mount.source.as_deref())
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HostConfig,
-    HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount as DockerMount, MountType,
-    MountVolumeOptions, NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount as DockerMount, MountType, MountVolumeOptions, NetworkingConfig, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::{
@@ -47,46 +47,37 @@ pub(super) fn machine(engine: &Engine, spec: &MachineSpec) -> ContainerCreateBod
         init: Some(false),
         ..HostConfig::default()
     };
-    let endpoint = EndpointSettings {
+    ContainerCreateBody {
+        hostname: Some(spec.hostname.clone()),
+        image: Some(spec.image.clone()),
+        env: Some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        labels: Some(engine.labels("machine", &spec.labels)),
+        stop_timeout: Some(signed(STOP_SECONDS)),
+        host_config: Some(host_config),
+        networking_config: Some(NetworkingConfig {
+            endpoints_config: Some([(spec.network.clone(), endpoint(spec))].into()),
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// A machine's place in its network: pinned, so that it has it again after a restart.
+pub(super) fn endpoint(spec: &MachineSpec) -> EndpointSettings {
+    EndpointSettings {
         ipam_config: Some(EndpointIpamConfig {
             ipv4_address: Some(spec.ip.to_string()),
             ..EndpointIpamConfig::default()
         }),
         mac_address: Some(spec.mac.clone()),
         ..EndpointSettings::default()
-    };
-    ContainerCreateBody {
-        hostname: Some(spec.hostname.clone()),
-        image: Some(spec.image.clone()),
-        env: Some(
-            spec.env
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect(),
-        ),
-        labels: Some(engine.labels("machine", &spec.labels)),
-        stop_timeout: Some(signed(STOP_SECONDS)),
-        host_config: Some(host_config),
-        networking_config: Some(NetworkingConfig {
-            endpoints_config: Some([(spec.network.clone(), endpoint)].into()),
-        }),
-        ..ContainerCreateBody::default()
     }
 }
 
 /// The balancer as a container: in the host's network namespace, and able to do nothing else there than to add
 /// addresses and open ports.
-pub(super) fn balancer(
-    engine: &Engine,
-    spec: &BalancerSpec,
-    root_owns_state: bool,
-) -> ContainerCreateBody {
+pub(super) fn balancer(engine: &Engine, spec: &BalancerSpec, root_owns_state: bool) -> ContainerCreateBody {
     let facts = &engine.facts;
-    let state_dir = Mount {
-        source: spec.state_dir.clone(),
-        target: BALANCER_STATE.to_owned(),
-        read_only: false,
-    };
+    let state_dir = Mount { source: spec.state_dir.clone(), target: BALANCER_STATE.to_owned(), read_only: false };
     // NET_ADMIN adds virtual addresses to bridges. Ports below 1024 (80 and 443 of load balancers) need
     // NET_BIND_SERVICE: in the host's namespace the sysctl that frees them may not be set for one container.
     let mut capabilities = vec!["NET_ADMIN", "NET_BIND_SERVICE"];
@@ -112,11 +103,7 @@ pub(super) fn balancer(
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         entrypoint: Some(vec!["/usr/local/bin/sampan".to_owned()]),
-        cmd: Some(
-            ["balancer", "--state-dir", BALANCER_STATE]
-                .map(str::to_owned)
-                .to_vec(),
-        ),
+        cmd: Some(["balancer", "--state-dir", BALANCER_STATE].map(str::to_owned).to_vec()),
         // As root whatever the image says: capabilities are given to root only.
         user: Some("0:0".to_owned()),
         labels: Some(engine.labels("balancer", [])),
@@ -128,14 +115,9 @@ pub(super) fn balancer(
 
 /// The filters of the engine that machines go without, among those that this engine has.
 fn security_options(facts: &HostFacts) -> Vec<String> {
-    let options = [
-        ("seccomp", "seccomp=unconfined"),
-        ("apparmor", "apparmor=unconfined"),
-        ("selinux", "label=disable"),
-    ];
-    let used = options
-        .iter()
-        .filter(|(module, _)| facts.has_security(module));
+    let options =
+        [("seccomp", "seccomp=unconfined"), ("apparmor", "apparmor=unconfined"), ("selinux", "label=disable")];
+    let used = options.iter().filter(|(module, _)| facts.has_security(module));
     used.map(|(_, option)| (*option).to_owned()).collect()
 }
 
@@ -145,11 +127,7 @@ fn security_options(facts: &HostFacts) -> Vec<String> {
 /// (the network's and the storage's own) everything: writing that fails unless the machine has it all. With v2 the
 /// filters of parent and child are simply both asked, so the least will do.
 fn device_rules(facts: &HostFacts) -> Vec<String> {
-    let rule = if facts.cgroup_v2 {
-        "a *:* m"
-    } else {
-        "a *:* rwm"
-    };
+    let rule = if facts.cgroup_v2 { "a *:* m" } else { "a *:* rwm" };
     vec![rule.to_owned()]
 }
 
@@ -163,31 +141,16 @@ fn device(path: &str) -> DeviceMapping {
 
 /// The engine makes a named volume that is missing with the labels that its mount carries, which spares a call each.
 fn mounts(engine: &Engine, spec: &MachineSpec) -> Vec<DockerMount> {
-    let modules = Mount {
-        source: "/lib/modules".into(),
-        target: "/lib/modules".to_owned(),
-        read_only: true,
-    };
-    let wants_modules = engine.facts.modules
-        && spec
-            .mounts
-            .iter()
-            .all(|mount| mount.target != modules.target);
-    let binds = spec
-        .mounts
-        .iter()
-        .chain(wants_modules.then_some(&modules))
-        .map(bind);
+    let modules = Mount { source: "/lib/modules".into(), target: "/lib/modules".to_owned(), read_only: true };
+    let wants_modules = engine.facts.modules && spec.mounts.iter().all(|mount| mount.target != modules.target);
+    let binds = spec.mounts.iter().chain(wants_modules.then_some(&modules)).map(bind);
     let owner = [(MACHINE_LABEL.to_owned(), spec.name.clone())];
     let labels = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
     let volumes = spec.volumes.iter().map(|(target, suffix)| DockerMount {
         typ: Some(MountType::VOLUME),
         source: Some(volume_name(&spec.name, suffix)),
         target: Some(target.clone()),
-        volume_options: Some(MountVolumeOptions {
-            labels: Some(labels.clone()),
-            ..MountVolumeOptions::default()
-        }),
+        volume_options: Some(MountVolumeOptions { labels: Some(labels.clone()), ..MountVolumeOptions::default() }),
         ..DockerMount::default()
     });
     binds.chain(volumes).collect()
@@ -213,10 +176,7 @@ fn tmpfs(paths: &[&str]) -> HashMap<String, String> {
         "/run" => "rw,exec,nosuid,nodev,mode=755",
         _ => "rw,exec,nosuid,nodev,mode=1777",
     };
-    paths
-        .iter()
-        .map(|path| ((*path).to_owned(), options(path).to_owned()))
-        .collect()
+    paths.iter().map(|path| ((*path).to_owned(), options(path).to_owned())).collect()
 }
 
 /// The engine refuses more cores than the host has; instance types may be larger than the host.
@@ -228,30 +188,19 @@ fn cpu_limit(facts: &HostFacts, wanted_millis: Option<u64>) -> Option<i64> {
 
 fn open_files(facts: &HostFacts) -> Option<Vec<ResourcesUlimits>> {
     let limit = signed(facts.open_files?);
-    Some(vec![ResourcesUlimits {
-        name: Some("nofile".to_owned()),
-        soft: Some(limit),
-        hard: Some(limit),
-    }])
+    Some(vec![ResourcesUlimits { name: Some("nofile".to_owned()), soft: Some(limit), hard: Some(limit) }])
 }
 
 fn logs() -> HostConfigLogConfig {
     let config = [("max-size", "10m"), ("max-file", "2")];
     HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
-        config: Some(
-            config
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
-        ),
+        config: Some(config.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
     }
 }
 
 fn restart(name: RestartPolicyNameEnum) -> RestartPolicy {
-    RestartPolicy {
-        name: Some(name),
-        maximum_retry_count: None,
-    }
+    RestartPolicy { name: Some(name), maximum_retry_count: None }
 }
 
 fn owned(words: &[&str]) -> Vec<String> {
@@ -268,16 +217,10 @@ mod tests {
 
     #[test]
     fn only_filters_that_the_engine_has_are_lifted() {
-        let mut facts = HostFacts {
-            security: vec!["seccomp".to_owned()],
-            ..HostFacts::default()
-        };
+        let mut facts = HostFacts { security: vec!["seccomp".to_owned()], ..HostFacts::default() };
         assert_eq!(security_options(&facts), ["seccomp=unconfined"]);
         facts.security = owned(&["apparmor", "seccomp", "selinux"]);
-        assert_eq!(
-            security_options(&facts),
-            ["seccomp=unconfined", "apparmor=unconfined", "label=disable"]
-        );
+        assert_eq!(security_options(&facts), ["seccomp=unconfined", "apparmor=unconfined", "label=disable"]);
     }
 
     #[test]
@@ -290,11 +233,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_never_more_than_the_host_has() {
-        let facts = HostFacts {
-            cpu_limits: true,
-            cpu_millis: 2000,
-            ..HostFacts::default()
-        };
+        let facts = HostFacts { cpu_limits: true, cpu_millis: 2000, ..HostFacts::default() };
         assert_eq!(cpu_limit(&facts, Some(500)), Some(500_000_000));
         assert_eq!(cpu_limit(&facts, Some(64_000)), Some(2_000_000_000));
         assert_eq!(cpu_limit(&facts, None), None);

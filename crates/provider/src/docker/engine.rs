@@ -18,20 +18,11 @@ pub(super) const CHANGE_SECONDS: u64 = 90;
 /// How long a machine may take to stop before it is killed.
 pub(super) const STOP_SECONDS: u64 = 10;
 /// The newest API that we were written for. An older engine makes us speak its version.
-const NEWEST_API: ClientVersion = ClientVersion {
-    major_version: 1,
-    minor_version: 51,
-};
+const NEWEST_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 51 };
 /// The oldest API that has everything we use (private cgroup namespaces).
-const OLDEST_API: ClientVersion = ClientVersion {
-    major_version: 1,
-    minor_version: 41,
-};
+const OLDEST_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
 /// From this version on, endpoints carry MAC addresses and network names are unique.
-const ENDPOINT_MAC_API: ClientVersion = ClientVersion {
-    major_version: 1,
-    minor_version: 44,
-};
+const ENDPOINT_MAC_API: ClientVersion = ClientVersion { major_version: 1, minor_version: 44 };
 /// Containers made, started or removed at once. The engine takes turns on its own locks anyway; more at once only make
 /// each of them slower and the time-outs meaningless.
 const CHANGES_AT_ONCE: usize = 4;
@@ -52,8 +43,7 @@ impl Engine {
         let failed = |error| ProviderError::from(CallError::new(doing(), socket, error));
         let limit = Duration::from_secs(LOOK_SECONDS);
         // The library's own limit is only a backstop: each call has its own.
-        let docker =
-            Docker::connect_with_unix(socket, CHANGE_SECONDS * 2, &NEWEST_API).map_err(failed)?;
+        let docker = Docker::connect_with_unix(socket, CHANGE_SECONDS * 2, &NEWEST_API).map_err(failed)?;
         let docker = tokio::time::timeout(limit, docker.negotiate_version())
             .await
             .map_err(|_| ProviderError::from(CallError::timed_out(doing(), LOOK_SECONDS)))?
@@ -64,11 +54,7 @@ impl Engine {
                 "the engine at {socket} speaks API {version}; {OLDEST_API} (Docker 20.10) is the oldest that will do"
             )));
         }
-        let docker = if version < ENDPOINT_MAC_API {
-            docker.with_request_modifier(for_older_engines)
-        } else {
-            docker
-        };
+        let docker = if version < ENDPOINT_MAC_API { docker.with_request_modifier(for_older_engines) } else { docker };
         let info = tokio::time::timeout(limit, docker.info())
             .await
             .map_err(|_| ProviderError::from(CallError::timed_out(doing(), LOOK_SECONDS)))?
@@ -112,10 +98,7 @@ impl Engine {
     }
 
     /// A filter for lists: everything of ours, of this kind.
-    pub(super) fn ours(
-        &self,
-        kind: Option<&str>,
-    ) -> Option<std::collections::HashMap<String, Vec<String>>> {
+    pub(super) fn ours(&self, kind: Option<&str>) -> Option<std::collections::HashMap<String, Vec<String>>> {
         let mut labels = vec![format!("{OWNER_LABEL}={}", self.owner)];
         if let Some(kind) = kind {
             labels.push(format!("{}={kind}", crate::KIND_LABEL));
@@ -129,10 +112,8 @@ impl Engine {
         kind: &str,
         others: impl IntoIterator<Item = (&'a String, &'a String)>,
     ) -> std::collections::HashMap<String, String> {
-        let mut labels: std::collections::HashMap<String, String> = others
-            .into_iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
+        let mut labels: std::collections::HashMap<String, String> =
+            others.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         labels.insert(OWNER_LABEL.to_owned(), self.owner.clone());
         labels.insert(crate::KIND_LABEL.to_owned(), kind.to_owned());
         labels
@@ -145,27 +126,15 @@ impl Engine {
 
     /// A place among the changes that run at once.
     pub(super) async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ProviderError> {
-        self.changes
-            .acquire()
-            .await
-            .map_err(|_| ProviderError::Failed("the provider is shutting down".to_owned()))
+        self.changes.acquire().await.map_err(|_| ProviderError::Failed("the provider is shutting down".to_owned()))
     }
 
     /// The host's capacity, as the engine sees it.
     pub(super) async fn capacity(&self) -> Result<HostCapacity, ProviderError> {
-        let info = self
-            .call(
-                "ask the engine for the host's capacity",
-                LOOK_SECONDS,
-                self.docker.info(),
-            )
-            .await?;
+        let info = self.call("ask the engine for the host's capacity", LOOK_SECONDS, self.docker.info()).await?;
         Ok(HostCapacity {
             cpus: info.ncpu.and_then(|n| u64::try_from(n).ok()).unwrap_or(1),
-            memory_bytes: info
-                .mem_total
-                .and_then(|n| u64::try_from(n).ok())
-                .unwrap_or(0),
+            memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         })
     }
 }
@@ -188,10 +157,7 @@ pub(super) fn socket_of(docker_host: Option<&str>) -> Result<String, ProviderErr
 /// on demand. The library knows neither field any more, so they are added on the way out.
 fn for_older_engines(request: BollardRequest) -> BollardRequest {
     let path = request.uri().path();
-    let (container, network) = (
-        path.ends_with("/containers/create"),
-        path.ends_with("/networks/create"),
-    );
+    let (container, network) = (path.ends_with("/containers/create"), path.ends_with("/networks/create"));
     if !container && !network {
         return request;
     }
@@ -236,16 +202,8 @@ mod tests {
     fn only_local_sockets_are_taken() {
         assert_eq!(socket_of(None).unwrap(), "/var/run/docker.sock");
         assert_eq!(socket_of(Some("")).unwrap(), "/var/run/docker.sock");
-        assert_eq!(
-            socket_of(Some("unix:///run/x.sock")).unwrap(),
-            "/run/x.sock"
-        );
-        for bad in [
-            "tcp://127.0.0.1:2375",
-            "ssh://host",
-            "unix://relative",
-            "/run/x.sock",
-        ] {
+        assert_eq!(socket_of(Some("unix:///run/x.sock")).unwrap(), "/run/x.sock");
+        for bad in ["tcp://127.0.0.1:2375", "ssh://host", "unix://relative", "/run/x.sock"] {
             assert!(socket_of(Some(bad)).is_err(), "{bad}");
         }
     }
@@ -261,17 +219,8 @@ mod tests {
     #[test]
     fn older_engines_get_the_mac_address_where_they_read_it() {
         let body = json!({"NetworkingConfig": {"EndpointsConfig": {"n": {"MacAddress": "02:42:0a:00:00:02"}}}});
-        assert_eq!(
-            rewritten("/v1.41/containers/create", &body)["MacAddress"],
-            "02:42:0a:00:00:02"
-        );
-        assert_eq!(
-            rewritten("/v1.41/networks/create", &json!({"Name": "n"}))["CheckDuplicate"],
-            true
-        );
-        assert_eq!(
-            rewritten("/v1.41/volumes/create", &json!({"Name": "n"})),
-            json!({"Name": "n"})
-        );
+        assert_eq!(rewritten("/v1.41/containers/create", &body)["MacAddress"], "02:42:0a:00:00:02");
+        assert_eq!(rewritten("/v1.41/networks/create", &json!({"Name": "n"}))["CheckDuplicate"], true);
+        assert_eq!(rewritten("/v1.41/volumes/create", &json!({"Name": "n"})), json!({"Name": "n"}));
     }
 }

@@ -21,10 +21,7 @@ impl CallError {
     /// From what the client library reports.
     pub(super) fn new(doing: String, socket: &str, error: BollardError) -> Self {
         let (status, message, silent) = match error {
-            BollardError::DockerResponseServerError {
-                status_code,
-                message,
-            } => {
+            BollardError::DockerResponseServerError { status_code, message } => {
                 // An engine that was exchanged for one of another version refuses our version: connect again.
                 let version = message.contains("client version") && message.contains("API version");
                 (Some(status_code), message, version)
@@ -37,12 +34,7 @@ impl CallError {
             other => (None, chain(&other), false),
         };
         let message = message.trim().to_owned();
-        Self {
-            doing,
-            status,
-            message,
-            silent,
-        }
+        Self { doing, status, message, silent }
     }
 
     /// The call took longer than we wait.
@@ -94,36 +86,15 @@ impl From<CallError> for ProviderError {
 
 /// What the engine says when something is used up, and what to do.
 const EXHAUSTED: [(&str, &str); 9] = [
-    (
-        "no space left on device",
-        "free some disk space (`docker system df` shows who uses it)",
-    ),
-    (
-        "disk quota exceeded",
-        "free some disk space or raise the quota",
-    ),
-    (
-        "cannot allocate memory",
-        "free some memory or delete a cluster",
-    ),
-    (
-        "too many open files",
-        "raise fs.inotify.max_user_instances, fs.file-max and the engine's file limit",
-    ),
-    (
-        "resource temporarily unavailable",
-        "raise kernel.pid_max and the engine's task limit",
-    ),
+    ("no space left on device", "free some disk space (`docker system df` shows who uses it)"),
+    ("disk quota exceeded", "free some disk space or raise the quota"),
+    ("cannot allocate memory", "free some memory or delete a cluster"),
+    ("too many open files", "raise fs.inotify.max_user_instances, fs.file-max and the engine's file limit"),
+    ("resource temporarily unavailable", "raise kernel.pid_max and the engine's task limit"),
     ("no available ipv4 addresses", "use a larger VPC"),
     ("could not find an available", "widen the pool of addresses"),
-    (
-        "numerical result out of range",
-        "free some kernel resources (network interfaces, queues)",
-    ),
-    (
-        "exchange full",
-        "a Linux bridge takes 1023 machines: use a second VPC",
-    ),
+    ("numerical result out of range", "free some kernel resources (network interfaces, queues)"),
+    ("exchange full", "a Linux bridge takes 1023 machines: use a second VPC"),
 ];
 
 /// What the engine says when somebody else has it.
@@ -136,17 +107,13 @@ const CONFLICT: [&str; 5] = [
 ];
 
 fn absent(socket: &str) -> String {
-    format!(
-        "there is no socket {socket}; start it (`systemctl start docker`), or set DOCKER_HOST=unix://PATH"
-    )
+    format!("there is no socket {socket}; start it (`systemctl start docker`), or set DOCKER_HOST=unix://PATH")
 }
 
 fn unreachable_text(socket: &str, error: &dyn std::error::Error) -> String {
     let text = chain(error);
     if text.contains("ermission denied") {
-        return format!(
-            "{socket} may not be opened by this user; add it to the group docker, or run as root"
-        );
+        return format!("{socket} may not be opened by this user; add it to the group docker, or run as root");
     }
     if text.contains("No such file") {
         return absent(socket);

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bollard::{
-    errors::Error as BollardError, models::EventMessage, query_parameters::EventsOptions,
-};
+use bollard::{errors::Error as BollardError, models::EventMessage, query_parameters::EventsOptions};
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
@@ -25,9 +23,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Events this much older than the subscription are asked for too: the engine's clock may differ, and twice is harmless.
 const OVERLAP_SECONDS: u64 = 5;
 /// What can change the power of a machine.
-const ACTIONS: [&str; 8] = [
-    "create", "start", "die", "stop", "destroy", "pause", "unpause", "rename",
-];
+const ACTIONS: [&str; 8] = ["create", "start", "die", "stop", "destroy", "pause", "unpause", "rename"];
 
 struct Subscription {
     provider: DockerProvider,
@@ -41,13 +37,8 @@ struct Subscription {
 
 /// Events of our containers. After the engine was away, an event without a name.
 pub(super) fn stream(provider: DockerProvider) -> BoxStream<'static, ProviderEvent> {
-    let subscription = Subscription {
-        provider,
-        messages: None,
-        since: now_less_overlap(),
-        back_off: BACK_OFF_MIN,
-        broken: false,
-    };
+    let subscription =
+        Subscription { provider, messages: None, since: now_less_overlap(), back_off: BACK_OFF_MIN, broken: false };
     stream::unfold(subscription, |mut subscription| async move {
         let event = subscription.next().await;
         Some((event, subscription))
@@ -67,10 +58,7 @@ impl Subscription {
                     }
                     ended => {
                         let reason = ended.and_then(Result::err).map(|error| error.to_string());
-                        tracing::warn!(
-                            ?reason,
-                            "the Docker engine's events ended; connecting again"
-                        );
+                        tracing::warn!(?reason, "the Docker engine's events ended; connecting again");
                         self.messages = None;
                         self.broken = true;
                     }
@@ -81,9 +69,7 @@ impl Subscription {
                 Ok(()) => {
                     self.back_off = BACK_OFF_MIN;
                     if std::mem::take(&mut self.broken) {
-                        return ProviderEvent {
-                            name: String::new(),
-                        };
+                        return ProviderEvent { name: String::new() };
                     }
                 }
                 Err(error) => {
@@ -99,17 +85,11 @@ impl Subscription {
     /// Makes sure that the engine answers, and subscribes from before that moment on. The request itself is only sent
     /// when the stream is next polled; `since` closes that gap.
     async fn subscribe(&mut self) -> Result<(), ProviderError> {
-        let since = if self.broken {
-            now_less_overlap()
-        } else {
-            self.since
-        };
+        let since = if self.broken { now_less_overlap() } else { self.since };
         let messages = self
             .provider
             .on_engine(|engine| async move {
-                engine
-                    .call("ping the engine", LOOK_SECONDS, engine.docker.ping())
-                    .await?;
+                engine.call("ping the engine", LOOK_SECONDS, engine.docker.ping()).await?;
                 Ok(messages(&engine, since))
             })
             .await?;
@@ -121,18 +101,11 @@ impl Subscription {
 fn messages(engine: &Engine, since: u64) -> BoxStream<'static, Result<EventMessage, BollardError>> {
     let filters: HashMap<String, Vec<String>> = [
         ("type".to_owned(), vec!["container".to_owned()]),
-        (
-            "label".to_owned(),
-            vec![format!("{OWNER_LABEL}={}", engine.owner)],
-        ),
+        ("label".to_owned(), vec![format!("{OWNER_LABEL}={}", engine.owner)]),
         ("event".to_owned(), ACTIONS.map(str::to_owned).to_vec()),
     ]
     .into();
-    let options = EventsOptions {
-        since: Some(since.to_string()),
-        until: None,
-        filters: Some(filters),
-    };
+    let options = EventsOptions { since: Some(since.to_string()), until: None, filters: Some(filters) };
     engine.docker.events(Some(options)).boxed()
 }
 
@@ -143,8 +116,6 @@ fn event_of(message: EventMessage) -> Option<ProviderEvent> {
 }
 
 fn now_less_overlap() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_secs().saturating_sub(OVERLAP_SECONDS)
 }

@@ -47,10 +47,7 @@ impl HostFacts {
             let ceiling = read_number("/proc/sys/fs/nr_open").unwrap_or(FILES_WANTED);
             facts.open_files = open_files(&limits, may_raise, ceiling);
         }
-        facts.devices = DEVICES
-            .into_iter()
-            .filter(|path| Path::new(path).exists())
-            .collect();
+        facts.devices = DEVICES.into_iter().filter(|path| Path::new(path).exists()).collect();
         facts.modules = Path::new("/lib/modules").is_dir();
         facts
     }
@@ -59,10 +56,7 @@ impl HostFacts {
         let options = info.security_options.as_deref().unwrap_or_default();
         Self {
             cgroup_v2: info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_2),
-            security: options
-                .iter()
-                .filter_map(|option| security_name(option))
-                .collect(),
+            security: options.iter().filter_map(|option| security_name(option)).collect(),
             cpu_limits: info.cpu_cfs_quota.unwrap_or(false),
             swap_limits: info.swap_limit.unwrap_or(false),
             cpu_millis: info.ncpu.and_then(|n| u64::try_from(n).ok()).unwrap_or(1) * 1000,
@@ -78,10 +72,7 @@ impl HostFacts {
 
 /// `name=seccomp,profile=default` → `seccomp`.
 fn security_name(option: &str) -> Option<String> {
-    option
-        .split(',')
-        .find_map(|part| part.strip_prefix("name="))
-        .map(str::to_owned)
+    option.split(',').find_map(|part| part.strip_prefix("name=")).map(str::to_owned)
 }
 
 /// Status and limits of the process that listens on the socket. `None` when it is not of this host (an engine in a
@@ -89,12 +80,8 @@ fn security_name(option: &str) -> Option<String> {
 async fn engine_process(socket: &str) -> Option<(String, String)> {
     let stream = tokio::net::UnixStream::connect(socket).await.ok()?;
     let pid = stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)?;
-    let status = tokio::fs::read_to_string(format!("/proc/{pid}/status"))
-        .await
-        .ok()?;
-    let limits = tokio::fs::read_to_string(format!("/proc/{pid}/limits"))
-        .await
-        .ok()?;
+    let status = tokio::fs::read_to_string(format!("/proc/{pid}/status")).await.ok()?;
+    let limits = tokio::fs::read_to_string(format!("/proc/{pid}/limits")).await.ok()?;
     Some((status, limits))
 }
 
@@ -112,10 +99,7 @@ fn missing_capabilities(status: &str, last: u64) -> Vec<&'static str> {
         return Vec::new();
     };
     let known = CAPABILITIES.iter().zip(0..=last);
-    known
-        .filter(|(_, bit)| bounding & (1 << bit) == 0)
-        .map(|(name, _)| *name)
-        .collect()
+    known.filter(|(_, bit)| bounding & (1 << bit) == 0).map(|(name, _)| *name).collect()
 }
 
 /// How many open files can be given: without `CAP_SYS_RESOURCE` a limit can only be lowered.
@@ -125,11 +109,7 @@ fn open_files(limits: &str, may_raise: bool, ceiling: u64) -> Option<u64> {
         .find_map(|line| line.strip_prefix("Max open files"))
         .and_then(|rest| rest.split_whitespace().nth(1))
         .map(|hard| hard.parse().unwrap_or(u64::MAX))?;
-    let most = if may_raise {
-        ceiling
-    } else {
-        hard.min(ceiling)
-    };
+    let most = if may_raise { ceiling } else { hard.min(ceiling) };
     Some(most.min(FILES_WANTED))
 }
 
@@ -185,41 +165,29 @@ mod tests {
     #[test]
     fn missing_capabilities_are_named() {
         let none: [&str; 0] = [];
-        assert_eq!(
-            missing_capabilities("CapBnd:\t000001fffeffffff\n", 40),
-            ["SYS_RESOURCE"]
-        );
-        assert_eq!(
-            missing_capabilities("CapBnd:\t000001ffffffffff\n", 40),
-            none
-        );
+        assert_eq!(missing_capabilities("CapBnd:\t000001fffeffffff\n", 40), ["SYS_RESOURCE"]);
+        assert_eq!(missing_capabilities("CapBnd:\t000001ffffffffff\n", 40), none);
         // An older kernel knows fewer; those it does not know are not missing.
-        assert_eq!(
-            missing_capabilities("CapBnd:\t0000003fffffffff\n", 37),
-            none
-        );
+        assert_eq!(missing_capabilities("CapBnd:\t0000003fffffffff\n", 37), none);
         assert_eq!(missing_capabilities("CapBnd:\tnonsense\n", 40), none);
         assert_eq!(missing_capabilities("", 40), none);
     }
 
     #[test]
     fn open_files_are_bounded_by_what_can_be_given() {
-        let limits = "Limit  Soft  Hard  Units\nMax open files            1024                20000                files\n";
+        let limits =
+            "Limit  Soft  Hard  Units\nMax open files            1024                20000                files\n";
         assert_eq!(open_files(limits, false, 1 << 30), Some(20_000));
         assert_eq!(open_files(limits, true, 1 << 30), Some(FILES_WANTED));
         assert_eq!(open_files(limits, true, 65_536), Some(65_536));
-        let unlimited =
-            "Max open files            unlimited            unlimited            files\n";
+        let unlimited = "Max open files            unlimited            unlimited            files\n";
         assert_eq!(open_files(unlimited, false, 1 << 30), Some(FILES_WANTED));
         assert_eq!(open_files("", true, 1 << 30), None);
     }
 
     #[test]
     fn security_modules_are_read_from_both_spellings() {
-        assert_eq!(
-            security_name("name=seccomp,profile=default").as_deref(),
-            Some("seccomp")
-        );
+        assert_eq!(security_name("name=seccomp,profile=default").as_deref(), Some("seccomp"));
         assert_eq!(security_name("name=apparmor").as_deref(), Some("apparmor"));
         assert_eq!(security_name("apparmor"), None);
     }

@@ -5,12 +5,13 @@ use std::{net::Ipv4Addr, time::Duration};
 use bollard::{
     container::LogOutput,
     models::{
-        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary, NetworkConnectRequest,
+        NetworkDisconnectRequest,
     },
     query_parameters::{
-        CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
-        ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions,
-        RemoveVolumeOptions, RestartContainerOptions, StartContainerOptions,
+        CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListNetworksOptions,
+        ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, RestartContainerOptions,
+        StartContainerOptions,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -33,19 +34,14 @@ const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine {
     /// Makes and starts a machine, or finds and starts it.
-    pub(super) async fn ensure_machine(
-        &self,
-        spec: &MachineSpec,
-    ) -> Result<MachineStatus, ProviderError> {
+    pub(super) async fn ensure_machine(&self, spec: &MachineSpec) -> Result<MachineStatus, ProviderError> {
         let _turn = self.turn().await?;
         for look in 0..BUSY_LOOKS {
             let Some(found) = self.inspect(&spec.name).await? else {
                 match self.create(&spec.name, create::machine(self, spec)).await {
-                    Ok(()) => self.start(&spec.name).await?,
+                    Ok(()) => self.start_machine(spec).await?,
                     // Another call of ours is making or removing it this moment.
-                    Err(error)
-                        if error.is_conflict() && error.says("already in use by container") =>
-                    {
+                    Err(error) if error.is_conflict() && error.says("already in use by container") => {
                         pause(look).await;
                         continue;
                     }
@@ -56,21 +52,13 @@ impl Engine {
             self.must_own(&spec.name, &found)?;
             match next_step(spec, &found)? {
                 Step::Nothing => return Ok(status(&spec.name, &found)),
-                Step::Start => self.start(&spec.name).await?,
+                Step::Start => self.start_machine(spec).await?,
                 Step::Unpause => {
                     let call = self.docker.unpause_container(&spec.name);
-                    self.call(
-                        format!("unpause machine {}", spec.name),
-                        CHANGE_SECONDS,
-                        call,
-                    )
-                    .await?;
+                    self.call(format!("unpause machine {}", spec.name), CHANGE_SECONDS, call).await?;
                 }
                 Step::Replace => {
-                    tracing::warn!(
-                        machine = spec.name,
-                        "replacing a machine that was never started or is dead"
-                    );
+                    tracing::warn!(machine = spec.name, "replacing a machine that was never started or is dead");
                     self.remove(&spec.name).await?;
                     continue;
                 }
@@ -97,17 +85,9 @@ impl Engine {
     pub(super) async fn restart_machine(&self, name: &str) -> Result<(), ProviderError> {
         self.existing(name).await?;
         let _turn = self.turn().await?;
-        let options = RestartContainerOptions {
-            signal: None,
-            t: i32::try_from(STOP_SECONDS).ok(),
-        };
+        let options = RestartContainerOptions { signal: None, t: i32::try_from(STOP_SECONDS).ok() };
         let call = self.docker.restart_container(name, Some(options));
-        self.call(
-            format!("restart machine {name}"),
-            STOP_SECONDS + CHANGE_SECONDS,
-            call,
-        )
-        .await?;
+        self.call(format!("restart machine {name}"), STOP_SECONDS + CHANGE_SECONDS, call).await?;
         Ok(())
     }
 
@@ -127,23 +107,9 @@ impl Engine {
     /// The end of what a machine wrote.
     pub(super) async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
         self.existing(name).await?;
-        let options = LogsOptions {
-            stdout: true,
-            stderr: true,
-            tail: lines.to_string(),
-            ..LogsOptions::default()
-        };
-        let output = self
-            .docker
-            .logs(name, Some(options))
-            .try_fold(Vec::new(), append_end);
-        let output = self
-            .call(
-                format!("read the console of machine {name}"),
-                LOOK_SECONDS,
-                output,
-            )
-            .await?;
+        let options = LogsOptions { stdout: true, stderr: true, tail: lines.to_string(), ..LogsOptions::default() };
+        let output = self.docker.logs(name, Some(options)).try_fold(Vec::new(), append_end);
+        let output = self.call(format!("read the console of machine {name}"), LOOK_SECONDS, output).await?;
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
@@ -157,21 +123,13 @@ impl Engine {
         let call = self.docker.list_containers(Some(options));
         let containers = self.call("list our machines", LOOK_SECONDS, call).await?;
         let looks = containers.into_iter().map(|summary| self.listed(summary));
-        let machines: Vec<Option<MachineStatus>> = stream::iter(looks)
-            .buffered(LOOKS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let options = ListNetworksOptions {
-            filters: self.ours(None),
-        };
+        let machines: Vec<Option<MachineStatus>> = stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        let options = ListNetworksOptions { filters: self.ours(None) };
         let call = self.docker.list_networks(Some(options));
         let networks = self.call("list our networks", LOOK_SECONDS, call).await?;
         let mut inventory = Inventory {
             machines: machines.into_iter().flatten().collect(),
-            networks: networks
-                .into_iter()
-                .filter_map(|network| network.name)
-                .collect(),
+            networks: networks.into_iter().filter_map(|network| network.name).collect(),
             volumes: self.volumes_of(None).await?,
         };
         inventory.machines.sort_by(|a, b| a.name.cmp(&b.name));
@@ -181,10 +139,7 @@ impl Engine {
     }
 
     /// The status of a listed container. The list says all there is of a running one; of others we want the exit code.
-    async fn listed(
-        &self,
-        summary: ContainerSummary,
-    ) -> Result<Option<MachineStatus>, ProviderError> {
+    async fn listed(&self, summary: ContainerSummary) -> Result<Option<MachineStatus>, ProviderError> {
         let names = summary.names.unwrap_or_default();
         let Some(name) = names.iter().find_map(|name| name.strip_prefix('/')) else {
             return Ok(None);
@@ -193,9 +148,7 @@ impl Engine {
             // It may be gone by now.
             return self.machine(name).await;
         }
-        let networks = summary
-            .network_settings
-            .and_then(|settings| settings.networks);
+        let networks = summary.network_settings.and_then(|settings| settings.networks);
         let mut endpoints = networks.into_iter().flatten();
         Ok(Some(MachineStatus {
             name: name.to_owned(),
@@ -208,13 +161,8 @@ impl Engine {
     }
 
     /// Looks at a container; `None` when there is none.
-    pub(super) async fn inspect(
-        &self,
-        name: &str,
-    ) -> Result<Option<ContainerInspectResponse>, ProviderError> {
-        let call = self
-            .docker
-            .inspect_container(name, None::<InspectContainerOptions>);
+    pub(super) async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ProviderError> {
+        let call = self.docker.inspect_container(name, None::<InspectContainerOptions>);
         self.look(format!("look at container {name}"), call).await
     }
 
@@ -229,15 +177,8 @@ impl Engine {
     }
 
     /// Refuses to touch what somebody else made under our name.
-    pub(super) fn must_own(
-        &self,
-        name: &str,
-        found: &ContainerInspectResponse,
-    ) -> Result<(), ProviderError> {
-        let labels = found
-            .config
-            .as_ref()
-            .and_then(|config| config.labels.as_ref());
+    pub(super) fn must_own(&self, name: &str, found: &ContainerInspectResponse) -> Result<(), ProviderError> {
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
         if self.owns(labels) {
             return Ok(());
         }
@@ -247,28 +188,44 @@ impl Engine {
     }
 
     /// Makes a container.
-    pub(super) async fn create(
-        &self,
-        name: &str,
-        body: bollard::models::ContainerCreateBody,
-    ) -> Result<(), CallError> {
-        let options = CreateContainerOptions {
-            name: Some(name.to_owned()),
-            ..CreateContainerOptions::default()
-        };
+    pub(super) async fn create(&self, name: &str, body: bollard::models::ContainerCreateBody) -> Result<(), CallError> {
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..CreateContainerOptions::default() };
         let call = self.docker.create_container(Some(options), body);
-        self.call(format!("make container {name}"), CHANGE_SECONDS, call)
-            .await?;
+        self.call(format!("make container {name}"), CHANGE_SECONDS, call).await?;
         Ok(())
+    }
+
+    /// Starts a machine. One that was stopped remembers its network by id: when the network was removed and made again
+    /// meanwhile (`docker network prune` does that to stopped installations), it is attached anew.
+    async fn start_machine(&self, spec: &MachineSpec) -> Result<(), ProviderError> {
+        let doing = || format!("start container {}", spec.name);
+        let call = self.docker.start_container(&spec.name, None::<StartContainerOptions>);
+        match self.call(doing(), CHANGE_SECONDS, call).await {
+            Err(error) if error.is_not_found() && error.says("network") => {}
+            result => return Ok(result?),
+        }
+        let request = NetworkDisconnectRequest { container: spec.name.clone(), force: Some(true) };
+        let call = self.docker.disconnect_network(&spec.network, request);
+        match self.call(format!("detach machine {}", spec.name), CHANGE_SECONDS, call).await {
+            Err(error) if error.is_not_found() => {
+                return Err(ProviderError::Failed(format!(
+                    "cannot start machine {}: its network {} does not exist",
+                    spec.name, spec.network
+                )));
+            }
+            result => result?,
+        }
+        let request =
+            NetworkConnectRequest { container: spec.name.clone(), endpoint_config: Some(create::endpoint(spec)) };
+        let call = self.docker.connect_network(&spec.network, request);
+        self.call(format!("attach machine {}", spec.name), CHANGE_SECONDS, call).await?;
+        self.start(&spec.name).await
     }
 
     /// Starts a container; one that runs stays as it is.
     pub(super) async fn start(&self, name: &str) -> Result<(), ProviderError> {
-        let call = self
-            .docker
-            .start_container(name, None::<StartContainerOptions>);
-        self.call(format!("start container {name}"), CHANGE_SECONDS, call)
-            .await?;
+        let call = self.docker.start_container(name, None::<StartContainerOptions>);
+        self.call(format!("start container {name}"), CHANGE_SECONDS, call).await?;
         Ok(())
     }
 
@@ -276,22 +233,13 @@ impl Engine {
     pub(super) async fn remove(&self, name: &str) -> Result<(), ProviderError> {
         let mut last = None;
         for look in 0..BUSY_LOOKS {
-            let options = RemoveContainerOptions {
-                force: true,
-                v: true,
-                link: false,
-            };
+            let options = RemoveContainerOptions { force: true, v: true, link: false };
             let call = self.docker.remove_container(name, Some(options));
-            match self
-                .call(format!("remove container {name}"), CHANGE_SECONDS, call)
-                .await
-            {
+            match self.call(format!("remove container {name}"), CHANGE_SECONDS, call).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_not_found() => return Ok(()),
                 // Another removal runs, or a mount inside is still being let go.
-                Err(error) if error.is_conflict() || error.says("device or resource busy") => {
-                    last = Some(error)
-                }
+                Err(error) if error.is_conflict() || error.says("device or resource busy") => last = Some(error),
                 Err(error) => return Err(error.into()),
             }
             pause(look).await;
@@ -303,34 +251,19 @@ impl Engine {
     async fn volumes_of(&self, machine: Option<&str>) -> Result<Vec<String>, ProviderError> {
         let mut filters = self.ours(None).unwrap_or_default();
         if let Some(machine) = machine {
-            filters
-                .entry("label".to_owned())
-                .or_default()
-                .push(format!("{MACHINE_LABEL}={machine}"));
+            filters.entry("label".to_owned()).or_default().push(format!("{MACHINE_LABEL}={machine}"));
         }
-        let options = ListVolumesOptions {
-            filters: Some(filters),
-        };
+        let options = ListVolumesOptions { filters: Some(filters) };
         let call = self.docker.list_volumes(Some(options));
         let found = self.call("list our volumes", LOOK_SECONDS, call).await?;
-        Ok(found
-            .volumes
-            .unwrap_or_default()
-            .into_iter()
-            .map(|volume| volume.name)
-            .collect())
+        Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect())
     }
 
     async fn remove_volume(&self, volume: &str) -> Result<(), ProviderError> {
         let mut last = None;
         for look in 0..BUSY_LOOKS {
-            let call = self
-                .docker
-                .remove_volume(volume, None::<RemoveVolumeOptions>);
-            match self
-                .call(format!("remove volume {volume}"), CHANGE_SECONDS, call)
-                .await
-            {
+            let call = self.docker.remove_volume(volume, None::<RemoveVolumeOptions>);
+            match self.call(format!("remove volume {volume}"), CHANGE_SECONDS, call).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_not_found() => return Ok(()),
                 // The engine lets go of a removed container's volumes a moment after it said that it is gone.
@@ -364,10 +297,9 @@ fn next_step(spec: &MachineSpec, found: &ContainerInspectResponse) -> Result<Ste
         (Some(State::REMOVING), _) => Ok(Step::Wait),
         (Some(State::CREATED), None) => Ok(Step::Start),
         (Some(State::CREATED), Some(_)) => Ok(Step::Replace),
-        (_, Some(difference)) => Err(ProviderError::Conflict(format!(
-            "machine {} exists, but {difference}; delete it first",
-            spec.name
-        ))),
+        (_, Some(difference)) => {
+            Err(ProviderError::Conflict(format!("machine {} exists, but {difference}; delete it first", spec.name)))
+        }
         (Some(State::DEAD), None) => Ok(Step::Replace),
         (Some(State::PAUSED), None) => Ok(Step::Unpause),
         // The engine starts it again by itself.
@@ -378,21 +310,11 @@ fn next_step(spec: &MachineSpec, found: &ContainerInspectResponse) -> Result<Ste
 
 /// What cannot be changed about a machine and differs, in words.
 fn difference(spec: &MachineSpec, found: &ContainerInspectResponse) -> Option<String> {
-    let image = found
-        .config
-        .as_ref()
-        .and_then(|config| config.image.as_deref());
+    let image = found.config.as_ref().and_then(|config| config.image.as_deref());
     if image != Some(&spec.image) {
-        return Some(format!(
-            "with image {}, not {}",
-            image.unwrap_or("unknown"),
-            spec.image
-        ));
+        return Some(format!("with image {}, not {}", image.unwrap_or("unknown"), spec.image));
     }
-    let networks = found
-        .network_settings
-        .as_ref()
-        .and_then(|settings| settings.networks.as_ref());
+    let networks = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let Some(endpoint) = networks.and_then(|networks| networks.get(&spec.network)) else {
         return Some(format!("not in network {}", spec.network));
     };
@@ -405,10 +327,7 @@ fn difference(spec: &MachineSpec, found: &ContainerInspectResponse) -> Option<St
 
 /// The pinned address, which a stopped machine has too.
 fn address(endpoint: &bollard::models::EndpointSettings) -> Option<Ipv4Addr> {
-    let pinned = endpoint
-        .ipam_config
-        .as_ref()
-        .and_then(|ipam| ipam.ipv4_address.as_deref());
+    let pinned = endpoint.ipam_config.as_ref().and_then(|ipam| ipam.ipv4_address.as_deref());
     pinned.or(endpoint.ip_address.as_deref())?.parse().ok()
 }
 
@@ -420,14 +339,8 @@ fn status(name: &str, found: &ContainerInspectResponse) -> MachineStatus {
         Some(State::RUNNING) => MachinePower::Running,
         _ => MachinePower::Exited,
     };
-    let networks = found
-        .network_settings
-        .as_ref()
-        .and_then(|settings| settings.networks.as_ref());
-    let labels = found
-        .config
-        .as_ref()
-        .and_then(|config| config.labels.clone());
+    let networks = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let labels = found.config.as_ref().and_then(|config| config.labels.clone());
     MachineStatus {
         name: name.to_owned(),
         power,
@@ -457,10 +370,7 @@ fn trouble(state: &ContainerState) -> Option<String> {
 }
 
 /// Adds output and forgets its beginning once it is too much.
-async fn append_end(
-    mut all: Vec<u8>,
-    output: LogOutput,
-) -> Result<Vec<u8>, bollard::errors::Error> {
+async fn append_end(mut all: Vec<u8>, output: LogOutput) -> Result<Vec<u8>, bollard::errors::Error> {
     all.extend_from_slice(&output.into_bytes());
     if all.len() > 2 * CONSOLE_BYTES_MAX {
         all.drain(..all.len() - CONSOLE_BYTES_MAX);

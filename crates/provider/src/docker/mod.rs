@@ -22,8 +22,8 @@ use ipnet::Ipv4Net;
 use tokio::sync::Mutex;
 
 use crate::{
-    BalancerSpec, HostCapacity, Inventory, MachineProvider, MachineSpec, MachineStatus,
-    NetworkSpec, ProviderError, ProviderEvent,
+    BalancerSpec, HostCapacity, Inventory, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, ProviderError,
+    ProviderEvent,
 };
 use engine::Engine;
 
@@ -58,22 +58,13 @@ impl DockerProvider {
     /// The installation id cannot be a label.
     pub fn at(installation_id: &str, socket: &str) -> Result<Self, ProviderError> {
         let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if installation_id.is_empty()
-            || installation_id.len() > 63
-            || !installation_id.chars().all(valid)
-        {
+        if installation_id.is_empty() || installation_id.len() > 63 || !installation_id.chars().all(valid) {
             return Err(ProviderError::Failed(format!(
                 "the installation id {installation_id:?} cannot be a label: use 1 to 63 of A-Z a-z 0-9 - _"
             )));
         }
-        let shared = Shared {
-            owner: installation_id.to_owned(),
-            socket: socket.to_owned(),
-            engine: Mutex::new(None),
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        let shared = Shared { owner: installation_id.to_owned(), socket: socket.to_owned(), engine: Mutex::new(None) };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The engine, connected to when it is not.
@@ -96,10 +87,7 @@ impl DockerProvider {
         let result = call(engine.clone()).await;
         if matches!(result, Err(ProviderError::Unavailable(_))) {
             let mut slot = self.shared.engine.lock().await;
-            if slot
-                .as_ref()
-                .is_some_and(|current| Arc::ptr_eq(current, &engine))
-            {
+            if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &engine)) {
                 *slot = None;
             }
         }
@@ -110,63 +98,51 @@ impl DockerProvider {
 #[async_trait]
 impl MachineProvider for DockerProvider {
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.ensure_network(spec).await })
-            .await
+        self.on_engine(|engine| async move { engine.ensure_network(spec).await }).await
     }
 
     async fn delete_network(&self, name: &str) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.delete_network(name).await })
-            .await
+        self.on_engine(|engine| async move { engine.delete_network(name).await }).await
     }
 
     async fn ensure_machine(&self, spec: &MachineSpec) -> Result<MachineStatus, ProviderError> {
-        self.on_engine(|engine| async move { engine.ensure_machine(spec).await })
-            .await
+        self.on_engine(|engine| async move { engine.ensure_machine(spec).await }).await
     }
 
     async fn machine(&self, name: &str) -> Result<Option<MachineStatus>, ProviderError> {
-        self.on_engine(|engine| async move { engine.machine(name).await })
-            .await
+        self.on_engine(|engine| async move { engine.machine(name).await }).await
     }
 
     async fn restart_machine(&self, name: &str) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.restart_machine(name).await })
-            .await
+        self.on_engine(|engine| async move { engine.restart_machine(name).await }).await
     }
 
     async fn delete_machine(&self, name: &str) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.delete_machine(name).await })
-            .await
+        self.on_engine(|engine| async move { engine.delete_machine(name).await }).await
     }
 
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
-        self.on_engine(|engine| async move { engine.console(name, lines).await })
-            .await
+        self.on_engine(|engine| async move { engine.console(name, lines).await }).await
     }
 
     async fn ensure_balancer(&self, spec: &BalancerSpec) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.ensure_balancer(spec).await })
-            .await
+        self.on_engine(|engine| async move { engine.ensure_balancer(spec).await }).await
     }
 
     async fn delete_balancer(&self, name: &str) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.delete_balancer(name).await })
-            .await
+        self.on_engine(|engine| async move { engine.delete_balancer(name).await }).await
     }
 
     async fn inventory(&self) -> Result<Inventory, ProviderError> {
-        self.on_engine(|engine| async move { engine.inventory().await })
-            .await
+        self.on_engine(|engine| async move { engine.inventory().await }).await
     }
 
     async fn foreign_ranges(&self) -> Result<Vec<Ipv4Net>, ProviderError> {
-        self.on_engine(|engine| async move { engine.foreign_ranges().await })
-            .await
+        self.on_engine(|engine| async move { engine.foreign_ranges().await }).await
     }
 
     async fn capacity(&self) -> Result<HostCapacity, ProviderError> {
-        self.on_engine(|engine| async move { engine.capacity().await })
-            .await
+        self.on_engine(|engine| async move { engine.capacity().await }).await
     }
 
     fn events(&self) -> BoxStream<'static, ProviderEvent> {
@@ -192,9 +168,6 @@ mod tests {
         let error = provider.machine("sampan-c0ffee-m1").await.unwrap_err();
         assert!(matches!(error, ProviderError::Unavailable(_)), "{error:?}");
         let text = error.to_string();
-        assert!(
-            text.contains("/nonexistent/docker.sock") && text.contains("start it"),
-            "{text}"
-        );
+        assert!(text.contains("/nonexistent/docker.sock") && text.contains("start it"), "{text}");
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::{
-    models::{
-        Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect,
-    },
+    models::{Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect},
     query_parameters::{InspectNetworkOptions, ListNetworksOptions},
 };
 use ipnet::Ipv4Net;
@@ -26,10 +24,7 @@ impl Engine {
         }
         let _turn = self.turn().await?;
         let call = self.docker.create_network(request);
-        let Err(error) = self
-            .call(format!("make network {}", spec.name), CHANGE_SECONDS, call)
-            .await
-        else {
+        let Err(error) = self.call(format!("make network {}", spec.name), CHANGE_SECONDS, call).await else {
             return Ok(());
         };
         let taken = ["already exists", "overlaps", "conflicts with network"];
@@ -68,10 +63,7 @@ impl Engine {
         }
         let _turn = self.turn().await?;
         let call = self.docker.remove_network(name);
-        match self
-            .call(format!("remove network {name}"), CHANGE_SECONDS, call)
-            .await
-        {
+        match self.call(format!("remove network {name}"), CHANGE_SECONDS, call).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(()),
         }
@@ -96,33 +88,20 @@ impl Engine {
             ("com.docker.network.bridge.enable_icc", "true"),
             ("com.docker.network.bridge.enable_ip_masquerade", "true"),
         ];
-        let range = IpamConfig {
-            subnet: Some(spec.cidr.trunc().to_string()),
-            gateway: Some(gateway),
-            ..IpamConfig::default()
-        };
+        let range =
+            IpamConfig { subnet: Some(spec.cidr.trunc().to_string()), gateway: Some(gateway), ..IpamConfig::default() };
         Ok(NetworkCreateRequest {
             name: spec.name.clone(),
             driver: Some("bridge".to_owned()),
-            ipam: Some(Ipam {
-                driver: Some("default".to_owned()),
-                config: Some(vec![range]),
-                ..Ipam::default()
-            }),
-            options: Some(
-                options
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .into(),
-            ),
+            ipam: Some(Ipam { driver: Some("default".to_owned()), config: Some(vec![range]), ..Ipam::default() }),
+            options: Some(options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             labels: Some(self.labels("network", &spec.labels)),
             ..NetworkCreateRequest::default()
         })
     }
 
     async fn inspect_network(&self, name: &str) -> Result<Option<NetworkInspect>, ProviderError> {
-        let call = self
-            .docker
-            .inspect_network(name, None::<InspectNetworkOptions>);
+        let call = self.docker.inspect_network(name, None::<InspectNetworkOptions>);
         self.look(format!("look at network {name}"), call).await
     }
 
@@ -135,10 +114,7 @@ impl Engine {
             return Err(not_ours(&spec.name));
         }
         let ranges = ranges(found.ipam.as_ref());
-        let bridge = found
-            .options
-            .as_ref()
-            .and_then(|options| options.get(BRIDGE_NAME));
+        let bridge = found.options.as_ref().and_then(|options| options.get(BRIDGE_NAME));
         if ranges == [spec.cidr.trunc()] && bridge == Some(&spec.bridge) {
             return Ok(true);
         }
@@ -157,21 +133,12 @@ impl Engine {
             return error;
         };
         let clashes = |network: &Network| {
-            let same_bridge = network
-                .options
-                .as_ref()
-                .and_then(|options| options.get(BRIDGE_NAME))
-                == Some(&spec.bridge);
-            same_bridge
-                || ranges(network.ipam.as_ref())
-                    .iter()
-                    .any(|range| overlap(range, &spec.cidr))
+            let same_bridge =
+                network.options.as_ref().and_then(|options| options.get(BRIDGE_NAME)) == Some(&spec.bridge);
+            same_bridge || ranges(network.ipam.as_ref()).iter().any(|range| overlap(range, &spec.cidr))
         };
-        let names: Vec<String> = networks
-            .iter()
-            .filter(|network| clashes(network))
-            .filter_map(|network| network.name.clone())
-            .collect();
+        let names: Vec<String> =
+            networks.iter().filter(|network| clashes(network)).filter_map(|network| network.name.clone()).collect();
         if names.is_empty() {
             return error;
         }
@@ -185,12 +152,7 @@ impl Engine {
     }
 
     /// An endpoint may be taken away only if its container is gone, or is ours and does not run.
-    async fn must_be_leftover(
-        &self,
-        network: &str,
-        container: &str,
-        shown: &str,
-    ) -> Result<(), ProviderError> {
+    async fn must_be_leftover(&self, network: &str, container: &str, shown: &str) -> Result<(), ProviderError> {
         let Some(found) = self.inspect(container).await? else {
             return Ok(());
         };
@@ -201,20 +163,14 @@ impl Engine {
         }
         Err(ProviderError::Conflict(format!(
             "network {network} is in use by container {shown}{}; remove that first",
-            if ours {
-                ""
-            } else {
-                ", which this installation did not make"
-            }
+            if ours { "" } else { ", which this installation did not make" }
         )))
     }
 }
 
 /// IPv4 ranges of a network.
 pub(super) fn ranges(ipam: Option<&Ipam>) -> Vec<Ipv4Net> {
-    let configs = ipam
-        .and_then(|ipam| ipam.config.as_deref())
-        .unwrap_or_default();
+    let configs = ipam.and_then(|ipam| ipam.config.as_deref()).unwrap_or_default();
     let subnets = configs.iter().filter_map(|config| config.subnet.as_deref());
     subnets.filter_map(|subnet| subnet.parse().ok()).collect()
 }
@@ -222,12 +178,7 @@ pub(super) fn ranges(ipam: Option<&Ipam>) -> Vec<Ipv4Net> {
 /// The interface of a network on the host.
 pub(super) fn bridge_of(network: &Network) -> Option<String> {
     let named = |options: &HashMap<String, String>| options.get(BRIDGE_NAME).cloned();
-    let by_id = || {
-        network
-            .id
-            .as_ref()
-            .map(|id| format!("br-{}", id.get(..12).unwrap_or(id)))
-    };
+    let by_id = || network.id.as_ref().map(|id| format!("br-{}", id.get(..12).unwrap_or(id)));
     network.options.as_ref().and_then(named).or_else(by_id)
 }
 

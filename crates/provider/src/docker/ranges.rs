@@ -25,20 +25,12 @@ struct Route {
 impl Engine {
     /// Ranges of networks that are not ours, and of the host's routes that do not lead to ours.
     pub(super) async fn foreign_ranges(&self) -> Result<Vec<Ipv4Net>, ProviderError> {
-        let (ours, others): (Vec<_>, Vec<_>) = self
-            .networks()
-            .await?
-            .into_iter()
-            .partition(|network| self.owns(network.labels.as_ref()));
+        let (ours, others): (Vec<_>, Vec<_>) =
+            self.networks().await?.into_iter().partition(|network| self.owns(network.labels.as_ref()));
         let our_bridges: Vec<String> = ours.iter().filter_map(bridge_of).collect();
         let routes = host_routes().await?;
-        let routed = routes
-            .into_iter()
-            .filter(|route| !our_bridges.contains(&route.device))
-            .map(|route| route.range);
-        let of_networks = others
-            .iter()
-            .flat_map(|network| ranges(network.ipam.as_ref()));
+        let routed = routes.into_iter().filter(|route| !our_bridges.contains(&route.device)).map(|route| route.range);
+        let of_networks = others.iter().flat_map(|network| ranges(network.ipam.as_ref()));
         let all: BTreeSet<Ipv4Net> = routed
             .chain(of_networks)
             .filter(|range| range.prefix_len() >= PREFIX_LEN_MIN)
@@ -60,13 +52,9 @@ async fn host_routes() -> Result<Vec<Route>, ProviderError> {
     {
         return Ok(routes);
     }
-    let table = tokio::fs::read_to_string("/proc/net/route")
-        .await
-        .map_err(|error| {
-            ProviderError::Failed(format!(
-                "cannot read the host's routes from /proc/net/route: {error}"
-            ))
-        })?;
+    let table = tokio::fs::read_to_string("/proc/net/route").await.map_err(|error| {
+        ProviderError::Failed(format!("cannot read the host's routes from /proc/net/route: {error}"))
+    })?;
     Ok(parse_proc(&table))
 }
 
@@ -91,10 +79,7 @@ fn parse_ip_json(output: &[u8]) -> Option<Vec<Route>> {
             Ok(host) => Ipv4Net::from(host),
             Err(_) => route.dst.parse().ok()?,
         };
-        Some(Route {
-            range,
-            device: route.dev,
-        })
+        Some(Route { range, device: route.dev })
     });
     Some(parsed.collect())
 }
@@ -104,20 +89,14 @@ fn parse_proc(table: &str) -> Vec<Route> {
     let mut routes = Vec::new();
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (Some(device), Some(destination), Some(mask)) =
-            (fields.first(), fields.get(1), fields.get(7))
-        else {
+        let (Some(device), Some(destination), Some(mask)) = (fields.first(), fields.get(1), fields.get(7)) else {
             continue;
         };
-        let (Some(destination), Some(mask)) = (native_address(destination), native_address(mask))
-        else {
+        let (Some(destination), Some(mask)) = (native_address(destination), native_address(mask)) else {
             continue;
         };
         if let Ok(range) = Ipv4Net::with_netmask(destination, mask) {
-            routes.push(Route {
-                range,
-                device: (*device).to_owned(),
-            });
+            routes.push(Route { range, device: (*device).to_owned() });
         }
     }
     routes
@@ -135,10 +114,7 @@ mod tests {
     use super::*;
 
     fn route(range: &str, device: &str) -> Route {
-        Route {
-            range: range.parse().unwrap(),
-            device: device.to_owned(),
-        }
+        Route { range: range.parse().unwrap(), device: device.to_owned() }
     }
 
     #[test]
@@ -150,11 +126,7 @@ mod tests {
             {"type":"blackhole","dst":"10.9.0.0/16","flags":[]},
             {"type":"local","dst":"127.0.0.0/8","dev":"lo","table":"local"}
         ]"#;
-        let expected = [
-            route("172.17.0.0/16", "docker0"),
-            route("100.64.0.7/32", "tun0"),
-            route("10.9.0.0/16", ""),
-        ];
+        let expected = [route("172.17.0.0/16", "docker0"), route("100.64.0.7/32", "tun0"), route("10.9.0.0/16", "")];
         assert_eq!(parse_ip_json(output).unwrap(), expected);
         assert_eq!(parse_ip_json(b"not json"), None);
     }
@@ -166,13 +138,7 @@ mod tests {
                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                      docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
                      short line\n";
-        assert_eq!(
-            parse_proc(table),
-            [
-                route("0.0.0.0/0", "eth0"),
-                route("172.17.0.0/16", "docker0")
-            ]
-        );
+        assert_eq!(parse_proc(table), [route("0.0.0.0/0", "eth0"), route("172.17.0.0/16", "docker0")]);
     }
 
     proptest! {

@@ -52,9 +52,7 @@ impl FaultPlan {
 
     /// Asks `decide` with the method and the name at each call.
     pub fn hook(decide: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) -> Self {
-        Self {
-            hook: Box::new(decide),
-        }
+        Self { hook: Box::new(decide) }
     }
 
     /// Each call fails with this probability (0 to 1), at a point chosen by chance. The same seed gives the same faults

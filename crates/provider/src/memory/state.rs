@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use super::{MemoryMachine, gateway};
 use crate::{
-    BalancerSpec, HostCapacity, Inventory, KIND_LABEL, MachinePower, MachineSpec, MachineStatus,
-    NetworkSpec, OWNER_LABEL, ProviderError,
+    BalancerSpec, HostCapacity, Inventory, KIND_LABEL, MachinePower, MachineSpec, MachineStatus, NetworkSpec,
+    OWNER_LABEL, ProviderError,
 };
 
 /// Console lines kept for each machine.
@@ -52,56 +52,34 @@ impl Default for State {
             balancers_made: 0,
             images: None,
             host_routes: Vec::new(),
-            capacity: HostCapacity {
-                cpus: 64,
-                memory_bytes: 256 << 30,
-            },
+            capacity: HostCapacity { cpus: 64, memory_bytes: 256 << 30 },
             changed: Vec::new(),
         }
     }
 }
 
 impl State {
-    pub(super) fn ensure_network(
-        &mut self,
-        owner: &str,
-        spec: &NetworkSpec,
-    ) -> Result<(), ProviderError> {
+    pub(super) fn ensure_network(&mut self, owner: &str, spec: &NetworkSpec) -> Result<(), ProviderError> {
         if spec.bridge.is_empty() || spec.bridge.len() > 15 {
-            return Err(ProviderError::Failed(format!(
-                "{:?} cannot name a bridge",
-                spec.bridge
-            )));
+            return Err(ProviderError::Failed(format!("{:?} cannot name a bridge", spec.bridge)));
         }
         if spec.cidr.prefix_len() > 29 {
-            return Err(ProviderError::Failed(format!(
-                "range {} is too small",
-                spec.cidr
-            )));
+            return Err(ProviderError::Failed(format!("range {} is too small", spec.cidr)));
         }
         if let Some((found_owner, found)) = self.networks.get(&spec.name) {
             must_own(&spec.name, owner, found_owner)?;
             if found.cidr == spec.cidr && found.bridge == spec.bridge {
                 return Ok(());
             }
-            return Err(ProviderError::Conflict(format!(
-                "network {} exists with range {}",
-                spec.name, found.cidr
-            )));
+            return Err(ProviderError::Conflict(format!("network {} exists with range {}", spec.name, found.cidr)));
         }
         let clash = self.networks.values().find(|(_, other)| {
-            other.bridge == spec.bridge
-                || other.cidr.contains(&spec.cidr)
-                || spec.cidr.contains(&other.cidr)
+            other.bridge == spec.bridge || other.cidr.contains(&spec.cidr) || spec.cidr.contains(&other.cidr)
         });
         if let Some((_, other)) = clash {
-            return Err(ProviderError::Conflict(format!(
-                "range {} is taken by network {}",
-                spec.cidr, other.name
-            )));
+            return Err(ProviderError::Conflict(format!("range {} is taken by network {}", spec.cidr, other.name)));
         }
-        self.networks
-            .insert(spec.name.clone(), (owner.to_owned(), spec.clone()));
+        self.networks.insert(spec.name.clone(), (owner.to_owned(), spec.clone()));
         Ok(())
     }
 
@@ -112,26 +90,17 @@ impl State {
         must_own(name, owner, found_owner)?;
         let user = self.machines.values().find(|machine| machine.is_on(name));
         if let Some(user) = user {
-            return Err(ProviderError::Conflict(format!(
-                "network {name} is in use by container {}",
-                user.spec.name
-            )));
+            return Err(ProviderError::Conflict(format!("network {name} is in use by container {}", user.spec.name)));
         }
         self.networks.remove(name);
         Ok(())
     }
 
     /// Makes the container and its volumes, or finds them.
-    pub(super) fn make_machine(
-        &mut self,
-        owner: &str,
-        spec: &MachineSpec,
-    ) -> Result<(), ProviderError> {
+    pub(super) fn make_machine(&mut self, owner: &str, spec: &MachineSpec) -> Result<(), ProviderError> {
         if let Some(found) = self.machines.get(&spec.name) {
             must_own(&spec.name, owner, &found.owner)?;
-            let same = found.spec.image == spec.image
-                && found.spec.ip == spec.ip
-                && found.spec.network == spec.network;
+            let same = found.spec.image == spec.image && found.spec.ip == spec.ip && found.spec.network == spec.network;
             if same {
                 return Ok(());
             }
@@ -144,14 +113,8 @@ impl State {
         }
         self.must_have_image(&spec.image)?;
         for suffix in spec.volumes.values() {
-            let volume = Volume {
-                owner: owner.to_owned(),
-                machine: spec.name.clone(),
-                boots: 0,
-            };
-            self.volumes
-                .entry(format!("{}-{suffix}", spec.name))
-                .or_insert(volume);
+            let volume = Volume { owner: owner.to_owned(), machine: spec.name.clone(), boots: 0 };
+            self.volumes.entry(format!("{}-{suffix}", spec.name)).or_insert(volume);
         }
         let container = Container {
             owner: owner.to_owned(),
@@ -184,44 +147,30 @@ impl State {
             }
             self.changed.push(name.to_owned());
         }
-        self.machines
-            .get(name)
-            .map(Container::status)
-            .ok_or_else(|| absent(name))
+        self.machines.get(name).map(Container::status).ok_or_else(|| absent(name))
     }
 
     fn may_start(&self, machine: &Container) -> Result<(), ProviderError> {
         let spec = &machine.spec;
         let Some((_, network)) = self.networks.get(&spec.network) else {
-            return Err(ProviderError::Failed(format!(
-                "there is no network {}",
-                spec.network
-            )));
+            return Err(ProviderError::Failed(format!("there is no network {}", spec.network)));
         };
         if !network.cidr.contains(&spec.ip) {
-            return Err(ProviderError::Failed(format!(
-                "{} is not in {}",
-                spec.ip, network.cidr
-            )));
+            return Err(ProviderError::Failed(format!("{} is not in {}", spec.ip, network.cidr)));
         }
-        let other = self.machines.values().find(|other| {
-            other.spec.name != spec.name && other.is_on(&spec.network) && other.spec.ip == spec.ip
-        });
+        let other = self
+            .machines
+            .values()
+            .find(|other| other.spec.name != spec.name && other.is_on(&spec.network) && other.spec.ip == spec.ip);
         if other.is_some() || gateway(&network.cidr) == Some(spec.ip) {
-            return Err(ProviderError::Conflict(format!(
-                "address {} is already in use",
-                spec.ip
-            )));
+            return Err(ProviderError::Conflict(format!("address {} is already in use", spec.ip)));
         }
         Ok(())
     }
 
     /// Counts a boot on each volume of a machine.
     fn boot(&mut self, name: &str) -> u32 {
-        let volumes = self
-            .volumes
-            .values_mut()
-            .filter(|volume| volume.machine == name);
+        let volumes = self.volumes.values_mut().filter(|volume| volume.machine == name);
         let boots = volumes.map(|volume| {
             volume.boots += 1;
             volume.boots
@@ -260,11 +209,7 @@ impl State {
         }
     }
 
-    pub(super) fn remove_container(
-        &mut self,
-        owner: &str,
-        name: &str,
-    ) -> Result<(), ProviderError> {
+    pub(super) fn remove_container(&mut self, owner: &str, name: &str) -> Result<(), ProviderError> {
         if let Some(machine) = self.machines.get(name) {
             must_own(name, owner, &machine.owner)?;
             self.machines.remove(name);
@@ -274,15 +219,10 @@ impl State {
     }
 
     pub(super) fn remove_volumes(&mut self, owner: &str, machine: &str) {
-        self.volumes
-            .retain(|_, volume| volume.machine != machine || volume.owner != owner);
+        self.volumes.retain(|_, volume| volume.machine != machine || volume.owner != owner);
     }
 
-    pub(super) fn machine(
-        &self,
-        owner: &str,
-        name: &str,
-    ) -> Result<Option<MachineStatus>, ProviderError> {
+    pub(super) fn machine(&self, owner: &str, name: &str) -> Result<Option<MachineStatus>, ProviderError> {
         let Some(machine) = self.machines.get(name) else {
             return Ok(None);
         };
@@ -290,12 +230,7 @@ impl State {
         Ok(Some(machine.status()))
     }
 
-    pub(super) fn console(
-        &self,
-        owner: &str,
-        name: &str,
-        lines: u32,
-    ) -> Result<String, ProviderError> {
+    pub(super) fn console(&self, owner: &str, name: &str, lines: u32) -> Result<String, ProviderError> {
         let machine = self.machines.get(name).ok_or_else(|| absent(name))?;
         must_own(name, owner, &machine.owner)?;
         let wanted = usize::try_from(lines).unwrap_or(usize::MAX);
@@ -305,11 +240,7 @@ impl State {
     }
 
     /// The first half of replacing a balancer.
-    pub(super) fn remove_other_balancer(
-        &mut self,
-        owner: &str,
-        spec: &BalancerSpec,
-    ) -> Result<(), ProviderError> {
+    pub(super) fn remove_other_balancer(&mut self, owner: &str, spec: &BalancerSpec) -> Result<(), ProviderError> {
         self.must_have_image(&spec.image)?;
         if let Some((found_owner, found, _)) = self.balancers.get(&spec.name) {
             must_own(&spec.name, owner, found_owner)?;
@@ -320,11 +251,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn ensure_balancer(
-        &mut self,
-        owner: &str,
-        spec: &BalancerSpec,
-    ) -> Result<(), ProviderError> {
+    pub(super) fn ensure_balancer(&mut self, owner: &str, spec: &BalancerSpec) -> Result<(), ProviderError> {
         self.remove_other_balancer(owner, spec)?;
         if !self.balancers.contains_key(&spec.name) {
             self.balancers_made += 1;
@@ -343,40 +270,24 @@ impl State {
     }
 
     pub(super) fn inventory(&self, owner: &str) -> Inventory {
-        let volumes = self
-            .volumes
-            .iter()
-            .filter(|(_, volume)| volume.owner == owner);
-        let networks = self
-            .networks
-            .iter()
-            .filter(|(_, (found_owner, _))| found_owner == owner);
+        let volumes = self.volumes.iter().filter(|(_, volume)| volume.owner == owner);
+        let networks = self.networks.iter().filter(|(_, (found_owner, _))| found_owner == owner);
         Inventory {
-            machines: self
-                .machines_of(owner)
-                .into_iter()
-                .map(|machine| machine.status)
-                .collect(),
+            machines: self.machines_of(owner).into_iter().map(|machine| machine.status).collect(),
             networks: networks.map(|(name, _)| name.clone()).collect(),
             volumes: volumes.map(|(name, _)| name.clone()).collect(),
         }
     }
 
     pub(super) fn foreign_ranges(&self, owner: &str) -> Vec<Ipv4Net> {
-        let others = self
-            .networks
-            .values()
-            .filter(|(found_owner, _)| found_owner != owner);
+        let others = self.networks.values().filter(|(found_owner, _)| found_owner != owner);
         let ranges = others.map(|(_, network)| network.cidr);
         let all: BTreeSet<Ipv4Net> = ranges.chain(self.host_routes.iter().copied()).collect();
         all.into_iter().collect()
     }
 
     pub(super) fn machines_of(&self, owner: &str) -> Vec<MemoryMachine> {
-        let ours = self
-            .machines
-            .values()
-            .filter(|machine| machine.owner == owner);
+        let ours = self.machines.values().filter(|machine| machine.owner == owner);
         ours.map(|machine| MemoryMachine {
             spec: machine.spec.clone(),
             status: machine.status(),
@@ -386,10 +297,7 @@ impl State {
     }
 
     pub(super) fn balancers_of(&self, owner: &str) -> Vec<(BalancerSpec, u64)> {
-        let ours = self
-            .balancers
-            .values()
-            .filter(|(found_owner, ..)| found_owner == owner);
+        let ours = self.balancers.values().filter(|(found_owner, ..)| found_owner == owner);
         ours.map(|(_, spec, made)| (spec.clone(), *made)).collect()
     }
 
@@ -399,9 +307,9 @@ impl State {
 
     fn must_have_image(&self, image: &str) -> Result<(), ProviderError> {
         match &self.images {
-            Some(images) if !images.contains(image) => Err(ProviderError::Failed(format!(
-                "image {image} is not in the engine"
-            ))),
+            Some(images) if !images.contains(image) => {
+                Err(ProviderError::Failed(format!("image {image} is not in the engine")))
+            }
             _ => Ok(()),
         }
     }
@@ -432,9 +340,7 @@ fn must_own(name: &str, owner: &str, found: &str) -> Result<(), ProviderError> {
     if owner == found {
         return Ok(());
     }
-    Err(ProviderError::Conflict(format!(
-        "{name} exists, but this installation did not make it"
-    )))
+    Err(ProviderError::Conflict(format!("{name} exists, but this installation did not make it")))
 }
 
 fn absent(name: &str) -> ProviderError {

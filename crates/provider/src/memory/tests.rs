@@ -41,16 +41,10 @@ async fn with_network() -> MemoryProvider {
 async fn a_fault_before_leaves_nothing_and_one_after_leaves_all() {
     let provider = with_network().await;
     provider.set_faults(FaultPlan::at_call(0, Fault::Fail(FaultPoint::Before)));
-    provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap_err();
+    provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap_err();
     assert!(provider.machines().is_empty());
     provider.set_faults(FaultPlan::at_call(0, Fault::Fail(FaultPoint::After)));
-    provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap_err();
+    provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap_err();
     assert_eq!(provider.machines()[0].status.power, MachinePower::Running);
 }
 
@@ -59,15 +53,9 @@ async fn half_a_creation_is_completed_and_half_a_deletion_too() {
     let provider = with_network().await;
     let half = || FaultPlan::at_call(0, Fault::Fail(FaultPoint::Midway));
     provider.set_faults(half());
-    provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap_err();
+    provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap_err();
     assert_eq!(provider.machines()[0].status.power, MachinePower::Created);
-    let status = provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap();
+    let status = provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap();
     assert_eq!(status.power, MachinePower::Running);
     provider.set_faults(half());
     provider.delete_machine("m").await.unwrap_err();
@@ -88,10 +76,7 @@ async fn a_caller_can_be_killed_inside_a_call_and_its_successor_finds_the_work()
     provider.hung().await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    let status = provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap();
+    let status = provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap();
     assert_eq!(status.power, MachinePower::Running);
     assert_eq!(provider.machines()[0].starts, 1);
 }
@@ -105,11 +90,7 @@ async fn the_same_seed_gives_the_same_faults() {
         for _ in 0..64 {
             let _ = provider.capacity().await;
         }
-        provider
-            .calls()
-            .into_iter()
-            .map(|call| call.fault)
-            .collect::<Vec<_>>()
+        provider.calls().into_iter().map(|call| call.fault).collect::<Vec<_>>()
     };
     let first = faults_of(7).await;
     assert_eq!(first, faults_of(7).await);
@@ -121,29 +102,20 @@ async fn the_same_seed_gives_the_same_faults() {
 #[tokio::test]
 async fn a_killed_machine_is_reported() {
     let provider = with_network().await;
-    provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap();
+    provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap();
     let mut events = provider.events();
     assert!(provider.kill_machine("m"));
     assert!(!provider.kill_machine("m"));
     assert_eq!(events.next().await.unwrap().name, "m");
     assert!(events.next().now_or_never().is_none());
     let status = provider.machine("m").await.unwrap().unwrap();
-    assert_eq!(
-        (status.power, status.exit_code),
-        (MachinePower::Exited, Some(137))
-    );
+    assert_eq!((status.power, status.exit_code), (MachinePower::Exited, Some(137)));
 }
 
 #[tokio::test]
 async fn after_a_power_cut_everything_is_stopped_and_an_event_says_look_again() {
     let provider = with_network().await;
-    provider
-        .ensure_machine(&spec("m", "10.0.0.2"))
-        .await
-        .unwrap();
+    provider.ensure_machine(&spec("m", "10.0.0.2")).await.unwrap();
     let mut events = provider.events();
     provider.restart_engine(true);
     assert_eq!(events.next().await.unwrap().name, "");
