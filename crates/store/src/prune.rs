@@ -13,8 +13,9 @@ use crate::{Batch, Store, StoreError};
 const DOCUMENTS_PER_BATCH_MAX: usize = 200;
 
 impl Store {
-    /// Forgets nonces that expired before `now`, finished tasks, deleted clusters, events and log lines beyond the limits
-    /// of [`crate::StoreOptions`]. To be called now and then, e.g. every few minutes; doing it more often costs little.
+    /// Forgets nonces that expired before `now`, finished tasks, deleted clusters, events and log lines beyond the
+    /// limits of [`crate::StoreOptions`]. To be called now and then, e.g. every few minutes; doing it more often
+    /// costs little.
     ///
     /// # Errors
     /// As [`Store::commit`]. What was forgotten before the error stays forgotten.

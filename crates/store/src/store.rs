@@ -72,8 +72,9 @@ impl Default for StoreOptions {
 
 /// What Sampan knows. Cheap to clone; all clones are the same store.
 ///
-/// Reading documents never waits: they are in memory. Every change is a [`Batch`]. Call [`Store::close`] at the end of a
-/// process that wants to hand the data directory on; a process that just dies loses nothing that was acknowledged.
+/// Reading documents never waits: they are in memory. Every change is a [`Batch`]. Call [`Store::close`] at the end
+/// of a process that wants to hand the data directory on; a process that just dies loses nothing that was
+/// acknowledged.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -101,7 +102,8 @@ impl Store {
         Self::open_guarded(options, Durability::PowerLoss, None).await
     }
 
-    /// A store in a directory of its own that goes away with the last clone. For tests: it does not survive a power cut.
+    /// A store in a directory of its own that goes away with the last clone. For tests: it does not survive a power
+    /// cut.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -173,15 +175,18 @@ impl Store {
     /// When the returned future is dropped before it is done, the batch may be written or not, but never in part.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] and [`StoreError::NonceUsed`] as the batch says. After [`StoreError::Unavailable`] it is,
-    /// in rare cases, possible that the batch was written (a disk that failed at the very end); what the reading methods
-    /// say is right.
+    /// [`StoreError::Conflict`] and [`StoreError::NonceUsed`] as the batch says. After [`StoreError::Unavailable`] it
+    /// is, in rare cases, possible that the batch was written (a disk that failed at the very end); what the reading
+    /// methods say is right.
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
         let (raw, effects) = batch.into_parts(&self.inner.sealer)?;
-        let closed = || StoreError::Unavailable("the server is stopping; try again when it runs again".to_owned());
+        let closed = || {
+            let text = "nothing can be stored now: the server is stopping, or its writer failed and the log says why";
+            StoreError::Unavailable(text.to_owned())
+        };
         let queue = lock(&self.inner.queue).clone().ok_or_else(closed)?;
         let (reply, answer) = oneshot::channel();
         queue.send(Request { raw, effects, reply }).await.map_err(|_| closed())?;
@@ -225,8 +230,8 @@ impl Store {
         Err(conflict())
     }
 
-    /// Tells every change of a document, in the order of commits, after memory has it. A receiver that lags must look at
-    /// everything.
+    /// Tells every change of a document, in the order of commits, after memory has it. A receiver that lags must look
+    /// at everything.
     pub fn watch(&self) -> broadcast::Receiver<Change> {
         self.inner.watchers.subscribe()
     }
@@ -248,7 +253,8 @@ impl Store {
         self.inner.backend.events(query).await
     }
 
-    /// The newest `limit` lines of a cluster's log (at most [`crate::LOG_LINES_PER_QUERY_MAX`]), the oldest of them first.
+    /// The newest `limit` lines of a cluster's log (at most [`crate::LOG_LINES_PER_QUERY_MAX`]), the oldest of them
+    /// first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the disk does not answer.
@@ -261,7 +267,8 @@ impl Store {
         &self.inner.options.master_key
     }
 
-    /// Writes what is queued, then gives the data directory back. Later commits are refused; documents can still be read.
+    /// Writes what is queued, then gives the data directory back. Later commits are refused; documents can still be
+    /// read.
     pub async fn close(&self) {
         drop(lock(&self.inner.queue).take());
         let writer = lock(&self.inner.writer).take();

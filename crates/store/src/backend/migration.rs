@@ -101,8 +101,8 @@ async fn back_up(connection: &mut SqliteConnection, path: &Path, version: i64) -
     let target = Path::new(&target);
     let fail = |error: &dyn std::fmt::Display| {
         StoreError::Unavailable(format!(
-            "the database could not be copied to {} before its upgrade: {error}; nothing was changed. Check the free space \
-             and the permissions",
+            "the database could not be copied to {} before its upgrade: {error}; nothing was changed. Check the free \
+             space and the permissions",
             target.display()
         ))
     };
@@ -123,4 +123,86 @@ async fn back_up(connection: &mut SqliteConnection, path: &Path, version: i64) -
 
 fn checksum(sql: &str) -> Vec<u8> {
     digest(&SHA256, sql.as_bytes()).as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend as _, Durability, RawChange, SqliteBackend, WriteMode};
+    use crate::document::Kind;
+
+    const NEXT: Migration = Migration {
+        version: 2,
+        name: "next",
+        sql: "ALTER TABLE objects ADD COLUMN note TEXT; CREATE TABLE n (x INT);",
+    };
+    const BROKEN: Migration = Migration { version: 2, name: "broken", sql: "CREATE TABLE n (x INT); SELECT nonsense;" };
+
+    async fn open(path: &Path, migrations: &[Migration]) -> Result<SqliteBackend, StoreError> {
+        SqliteBackend::open_with(path, Durability::None, migrations).await
+    }
+
+    /// A database of the first version with one document.
+    async fn old_database(path: &Path) {
+        std::fs::write(path, "").unwrap();
+        let old = open(path, SQLITE).await.unwrap();
+        let write = RawChange::Write {
+            mode: WriteMode::Create,
+            kind: Kind::Setting,
+            id: "a".to_owned(),
+            parent: None,
+            body: r#"{"id":"a","value":1}"#.to_owned(),
+        };
+        assert_eq!(old.apply(&[vec![write]]).await.unwrap(), [Ok(vec![1])]);
+        old.close().await;
+    }
+
+    #[test]
+    fn steps_are_numbered_without_gaps() {
+        for (index, migration) in SQLITE.iter().enumerate() {
+            assert_eq!(migration.version, index as i64 + 1);
+        }
+    }
+
+    #[test]
+    fn released_steps_do_not_change() {
+        let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let sums: Vec<_> = SQLITE.iter().map(|migration| hex(checksum(migration.sql))).collect();
+        // Existing databases were made with these texts. Add a step instead of changing one.
+        assert_eq!(sums, ["ce6973457a5aafcf43cfff7f9b8cdba5719191d8fe6fcdccd8919e6d83a9cacf"]);
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_keeps_the_data_and_a_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sampan.db");
+        old_database(&path).await;
+        let copy = directory.path().join("sampan.db.v1.bak");
+        assert!(!copy.exists(), "a new database needs no copy");
+        std::fs::write(&copy, "left over from an interrupted upgrade").unwrap();
+
+        let steps = [SQLITE[0], NEXT];
+        for _ in 0..2 {
+            let new = open(&path, &steps).await.unwrap();
+            assert_eq!(new.load_all().await.unwrap().len(), 1);
+            new.close().await;
+        }
+        let refused = open(&path, SQLITE).await.err();
+        assert!(matches!(refused, Some(StoreError::Corrupt(text)) if text.contains("has schema version 2")));
+        let restored = open(&copy, SQLITE).await.unwrap();
+        assert_eq!(restored.load_all().await.unwrap()[0].id, "a");
+        restored.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_step_that_fails_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sampan.db");
+        old_database(&path).await;
+        assert!(open(&path, &[SQLITE[0], BROKEN]).await.is_err());
+        let old = open(&path, SQLITE).await.unwrap();
+        assert_eq!(old.load_all().await.unwrap().len(), 1);
+        old.close().await;
+        open(&path, &[SQLITE[0], NEXT]).await.unwrap().close().await;
+    }
 }

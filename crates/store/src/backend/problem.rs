@@ -39,8 +39,8 @@ impl Problems {
                 "another program keeps the database {path} locked ({message}); close it, e.g. an open sqlite3 session"
             )),
             8 => StoreError::Unavailable(format!(
-                "the database {path} cannot be written ({message}); check its permissions and whether its file system is \
-                 mounted read-only"
+                "the database {path} cannot be written ({message}); check its permissions and whether its file \
+                 system is mounted read-only"
             )),
             10 => StoreError::Unavailable(format!(
                 "reading or writing the database {path} failed ({message}); check the disk and the system's log"
@@ -61,8 +61,8 @@ impl Problems {
     /// A row that this program would not have written.
     pub(super) fn unreadable(&self, what: &str) -> StoreError {
         StoreError::Corrupt(format!(
-            "the database {} holds {what}; it was damaged or written by a newer version: start that version, or restore a \
-             backup",
+            "the database {} holds {what}; it was damaged or written by a newer version: start that version, or \
+             restore a backup",
             self.path.display()
         ))
     }

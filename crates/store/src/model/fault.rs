@@ -33,7 +33,8 @@ pub enum FaultKind {
     Internal,
 }
 
-/// A refusal or failure: what failed, on what, and what to do, in words for the caller (except [`FaultKind::Internal`]).
+/// A refusal or failure: what failed, on what, and what to do, in words for the caller (except
+/// [`FaultKind::Internal`]).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct Fault {

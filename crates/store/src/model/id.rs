@@ -1,4 +1,7 @@
 //! Ids in the shapes that clients of the API know: `c…` clusters, `np…` pools, `i-…` machines, `T-…` tasks.
+//!
+//! All are random, from the operating system's generator: ids are never given twice, not even after a database was
+//! restored from a backup, and none can be guessed from another.
 
 use std::fmt::Write as _;
 
@@ -47,4 +50,44 @@ pub fn new_uuid() -> String {
 /// `bytes` random bytes as lower-case hexadecimal digits.
 pub fn new_token(bytes: usize) -> String {
     random_hex(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_hex(text: &str, length: usize) -> bool {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
+    #[test]
+    fn ids_have_their_shapes() {
+        assert!(new_cluster_id().strip_prefix('c').is_some_and(|rest| is_hex(rest, 32)));
+        assert!(new_node_pool_id().strip_prefix("np").is_some_and(|rest| is_hex(rest, 32)));
+        assert!(new_machine_id().strip_prefix("i-").is_some_and(|rest| is_hex(rest, 20)));
+        assert!(new_task_id().strip_prefix("T-").is_some_and(|rest| is_hex(rest, 24)));
+        for prefix in ["vpc", "vsw", "sg", "lb", "rg"] {
+            let id = new_resource_id(prefix);
+            assert!(id.strip_prefix(&format!("{prefix}-")).is_some_and(|rest| is_hex(rest, 20)), "{id}");
+        }
+        assert!(is_hex(&new_token(16), 32));
+        assert_eq!(new_token(0), "");
+    }
+
+    #[test]
+    fn uuids_are_version_four_in_upper_case() {
+        for _ in 0..100 {
+            let uuid = new_uuid();
+            let parts: Vec<_> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{uuid}");
+            assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'A', 'B']), "{uuid}");
+            assert!(is_hex(&parts.concat().to_lowercase(), 32) && uuid == uuid.to_uppercase(), "{uuid}");
+        }
+    }
+
+    #[test]
+    fn no_id_comes_twice() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| new_machine_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
 }

@@ -1,4 +1,9 @@
 //! The nouns. Each is a serialisable document with an id; what is *wanted* and what was *observed* are separate fields.
+//!
+//! No I/O and no clock in here. The JSON form is what the store keeps for years: a field that is added needs
+//! `#[serde(default)]`, a name or a spelling that is stored never changes without a migration. Enums that users see
+//! carry the spelling of the API, so that the gateway shows them as they are. Secrets are never fields; they are kept
+//! among the secrets of the store, under names that documents may mention.
 
 mod cluster;
 mod fault;
@@ -9,6 +14,9 @@ mod node_pool;
 mod record;
 mod task;
 
+#[cfg(test)]
+mod tests;
+
 pub use cluster::*;
 pub use fault::*;
 pub use id::*;
@@ -18,5 +26,5 @@ pub use node_pool::*;
 pub use record::*;
 pub use task::*;
 
-/// Milliseconds precision, UTC; serialised as RFC 3339.
+/// A moment in UTC, to the nanosecond; serialised as RFC 3339 with as many digits as it needs.
 pub type Timestamp = jiff::Timestamp;
