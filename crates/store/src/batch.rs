@@ -136,22 +136,14 @@ impl Batch {
     }
 
     fn write<T: Document>(&mut self, mode: WriteMode, value: &T) -> &mut Self {
-        let (kind, id) = (T::KIND, value.id().to_owned());
-        if id.is_empty() {
-            self.reject(format!("a {kind} without id cannot be stored"));
-            return self;
-        }
-        let body = match serde_json::to_string(value) {
-            Ok(body) => body,
-            Err(error) => {
-                self.reject(format!("the {kind} {id} cannot be stored as JSON: {error}"));
-                return self;
+        match encode(value) {
+            Ok((body, value)) => {
+                let (kind, id, parent) = (T::KIND, value.id().to_owned(), value.parent().map(str::to_owned));
+                let install: Install = Box::new(move |revision| Arc::new(Versioned { revision, value }));
+                self.ops.push(Op::Write { mode, kind, id, parent, body, install });
             }
-        };
-        debug_assert!(reads_back_equal::<T>(&body), "{kind} {id} changes when it is stored and read: {body}");
-        let (parent, value) = (value.parent().map(str::to_owned), value.clone());
-        let install: Install = Box::new(move |revision| Arc::new(Versioned { revision, value }));
-        self.ops.push(Op::Write { mode, kind, id, parent, body, install });
+            Err(problem) => self.reject(format!("the {} {:?} cannot be stored: {problem}", T::KIND, value.id())),
+        }
         self
     }
 
@@ -188,9 +180,20 @@ impl Batch {
     }
 }
 
-/// Memory keeps the value itself and the disk its JSON; both must say the same, or a restart changes the state.
-fn reads_back_equal<T: Document>(body: &str) -> bool {
-    serde_json::from_str::<T>(body).and_then(|value| serde_json::to_string(&value)).is_ok_and(|again| again == body)
+/// The JSON of a document, and the document as it is read from that.
+///
+/// Memory gets what a restart would read, not the value at hand: whatever JSON does to it shows at once, and a document
+/// that could not be read again is refused instead of keeping the next start from succeeding.
+fn encode<T: Document>(value: &T) -> Result<(String, T), String> {
+    if value.id().is_empty() {
+        return Err("it has no id".to_owned());
+    }
+    let body = serde_json::to_string(value).map_err(|error| error.to_string())?;
+    let read: T = serde_json::from_str(&body).map_err(|error| format!("it could not be read again: {error}"))?;
+    if read.id() != value.id() {
+        return Err(format!("it would be read as {:?}", read.id()));
+    }
+    Ok((body, read))
 }
 
 impl fmt::Debug for Batch {

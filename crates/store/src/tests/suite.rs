@@ -447,8 +447,12 @@ pub(super) async fn everything_is_there_after_reopening(fixture: &impl Fixture) 
     })
     .await
     .unwrap();
+    let numbers: serde_json::Value =
+        serde_json::from_str("[0.1, 1e300, 5e-324, 2.2250738585072011e-308, 18446744073709551615, -0.0]").unwrap();
+    let numbers = Setting { id: "numbers".to_owned(), value: numbers };
+    assert_eq!(snapshot(&store).len(), Kind::ALL.len(), "one of each kind");
+    commit(&store, |batch| batch.create(&numbers)).await.unwrap();
     let before = snapshot(&store);
-    assert_eq!(before.len(), Kind::ALL.len(), "one of each kind");
     store.close().await;
     let store = fixture.open().await;
     assert_eq!(snapshot(&store), before);
