@@ -5,4 +5,8 @@
 //! plane. Nothing here knows clusters, tasks or the store.
 
 pub mod balancer;
+mod http;
+pub mod node;
+mod relay;
 pub mod spec;
+pub mod tunnel;

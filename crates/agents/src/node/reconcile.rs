@@ -1,0 +1,209 @@
+//! Makes the machine what the spec says: one task that owns the processes and everything else that is changed.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{check::check, files, mirror::Mirror, routes, supervisor::Supervisor, unit::Context};
+use crate::spec::NodeSpec;
+
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How often it is checked that the routes are still there; a link that goes down takes them with it.
+const ROUTES_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// Docker kills a container 10 s after it asked it to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(7);
+const SPEC_FILE: &str = "spec.json";
+const SPEC_MODE: u32 = 0o600;
+
+/// Why a spec was not accepted.
+#[derive(Debug)]
+pub(crate) enum Rejected {
+    /// It makes no sense.
+    Invalid(String),
+    /// It could not be stored.
+    NotStored(io::Error),
+}
+
+/// A new spec, and who wants to know when it has been applied.
+pub(crate) struct Order {
+    pub(crate) spec: NodeSpec,
+    pub(crate) done: oneshot::Sender<Result<(), Rejected>>,
+}
+
+/// Settings of the reconciler.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) images_dir: Option<PathBuf>,
+    pub(crate) mirror_address: SocketAddr,
+}
+
+/// Owns what the spec describes.
+pub(crate) struct Reconciler {
+    settings: Settings,
+    context: Context,
+    supervisor: Supervisor,
+    mirror: Option<Mirror>,
+    spec: Option<Arc<NodeSpec>>,
+    /// Hash of the spec on disk, for whoever asks.
+    stored_hash: watch::Sender<String>,
+    retry: Duration,
+}
+
+impl Reconciler {
+    pub(crate) fn new(settings: Settings, context: Context, stored_hash: watch::Sender<String>) -> Self {
+        let supervisor = Supervisor::new(context.clone());
+        Self { settings, context, supervisor, mirror: None, spec: None, stored_hash, retry: RETRY_MIN }
+    }
+
+    /// Applies the spec on disk, then every new one, until `stop`; then stops all processes.
+    pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) {
+        self.load();
+        let mut look = self.apply().await;
+        loop {
+            tokio::select! {
+                Some(order) = orders.recv() => {
+                    let outcome = self.accept(order.spec).await;
+                    if outcome.is_ok() {
+                        self.retry = RETRY_MIN;
+                        look = self.apply().await;
+                    }
+                    // Whoever asked may have gone.
+                    let _ = order.done.send(outcome);
+                }
+                () = sleep_until(look) => look = self.look_again().await,
+                () = stop.cancelled() => break,
+            }
+        }
+        self.supervisor.stop_all(STOP_LIMIT).await;
+    }
+
+    fn load(&mut self) {
+        let path = self.settings.state_dir.join(SPEC_FILE);
+        let problem = match load_spec(&path) {
+            Ok(spec) => {
+                if let Some(spec) = spec {
+                    self.stored_hash.send_replace(spec.hash());
+                    self.spec = Some(Arc::new(spec));
+                }
+                None
+            }
+            Err(reason) => {
+                Some(format!("the stored spec {} is not usable, waiting for the server: {reason}", path.display()))
+            }
+        };
+        self.context.board.set_problem("spec", problem);
+    }
+
+    /// Checks and stores a new spec.
+    async fn accept(&mut self, spec: NodeSpec) -> Result<(), Rejected> {
+        check(&spec).map_err(Rejected::Invalid)?;
+        let spec = Arc::new(spec);
+        if self.spec.as_ref() != Some(&spec) {
+            let path = self.settings.state_dir.join(SPEC_FILE);
+            let json = serde_json::to_vec(&*spec).map_err(|error| Rejected::NotStored(error.into()))?;
+            blocking(move || files::replace(&path, SPEC_MODE, &json, true)).await.map_err(Rejected::NotStored)?;
+            self.stored_hash.send_replace(spec.hash());
+            self.spec = Some(spec);
+        }
+        self.context.board.set_problem("spec", None);
+        Ok(())
+    }
+
+    /// Makes the machine what the spec says; returns when to look again.
+    async fn apply(&mut self) -> Instant {
+        let Some(spec) = self.spec.clone() else { return Instant::now() + ROUTES_LOOK_INTERVAL };
+        if self.apply_all(&spec).await {
+            self.context.board.set_spec_hash(&spec.hash());
+            self.retry = RETRY_MIN;
+            return Instant::now() + ROUTES_LOOK_INTERVAL;
+        }
+        let pause = self.retry;
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+        Instant::now() + pause
+    }
+
+    async fn look_again(&mut self) -> Instant {
+        let in_force = self.context.board.status().spec_hash == *self.stored_hash.borrow();
+        match &self.spec {
+            Some(spec) if !in_force || !routes::are_present(&spec.routes) => self.apply().await,
+            _ => Instant::now() + ROUTES_LOOK_INTERVAL,
+        }
+    }
+
+    /// Whether all of it could be done.
+    async fn apply_all(&mut self, spec: &Arc<NodeSpec>) -> bool {
+        let board = Arc::clone(&self.context.board);
+        let (file_problems, other_problems) = {
+            let spec = Arc::clone(spec);
+            blocking(move || Ok(set_up(&spec))).await.unwrap_or_else(|error| (vec![error.to_string()], vec![]))
+        };
+        board.set_problem("files", joined(&file_problems));
+        board.set_problem("kernel", joined(&other_problems));
+        if !file_problems.is_empty() {
+            // A process without its configuration does harm.
+            return false;
+        }
+        let mirror = self.apply_mirror(spec.registry_mirror).await;
+        board.set_problem("mirror", mirror.as_ref().err().cloned());
+        self.supervisor.apply(&spec.processes);
+        let routes = routes::apply(&self.context.children, &spec.routes).await;
+        board.set_problem("routes", routes.as_ref().err().cloned());
+        routes.is_ok() && mirror.is_ok()
+    }
+
+    async fn apply_mirror(&mut self, wanted: bool) -> Result<(), String> {
+        if !wanted {
+            self.mirror = None;
+            return Ok(());
+        }
+        if self.mirror.is_none() {
+            let directory = self.settings.images_dir.clone();
+            let directory = directory.ok_or("registry mirror: this machine has no image directory")?;
+            let address = self.settings.mirror_address;
+            let mirror = Mirror::start(address, directory).await;
+            self.mirror = Some(mirror.map_err(|error| format!("registry mirror on {address}: {error}"))?);
+        }
+        Ok(())
+    }
+}
+
+fn load_spec(path: &Path) -> Result<Option<NodeSpec>, String> {
+    let json = match std::fs::read(path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let spec = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+    check(&spec)?;
+    Ok(Some(spec))
+}
+
+/// Problems with files, and those that are only reported.
+fn set_up(spec: &NodeSpec) -> (Vec<String>, Vec<String>) {
+    let file_problems = files::write_all(&spec.files);
+    let mut other_problems = files::set_sysctls(Path::new("/proc/sys"), &spec.sysctls);
+    if let Some(zone) = &spec.timezone {
+        other_problems.extend(files::set_timezone(Path::new("/"), zone).err());
+    }
+    (file_problems, other_problems)
+}
+
+fn joined(problems: &[String]) -> Option<String> {
+    if problems.is_empty() { None } else { Some(problems.join("; ")) }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
