@@ -125,7 +125,7 @@ impl Bench<'_> {
         assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), Some(status.clone()));
         let inventory = ok("inventory", self.provider.inventory().await);
         assert_eq!(inventory.machines, [status]);
-        assert_eq!(inventory.networks, [spec.network.clone()]);
+        assert_eq!(inventory.networks, [spec.network.as_str()]);
         assert_eq!(inventory.volumes, [format!("{}-data", spec.name)]);
         self.boots(&spec.name, 1).await;
         conflict("delete a network in use", self.provider.delete_network(&spec.network).await);

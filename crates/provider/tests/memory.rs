@@ -13,7 +13,7 @@ impl Witness for Eyes {
     async fn mac(&self, machine: &str) -> String {
         let machines = self.0.machines();
         let found = machines.iter().find(|found| found.spec.name == machine);
-        found.unwrap().spec.mac.clone()
+        found.map(|found| found.spec.mac.clone()).unwrap_or_default()
     }
 
     async fn kill(&self, machine: &str) {

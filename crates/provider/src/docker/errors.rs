@@ -137,3 +137,69 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(status_code: u16, message: &str) -> ProviderError {
+        let error = BollardError::DockerResponseServerError { status_code, message: message.to_owned() };
+        CallError::new("start container m1".to_owned(), "/var/run/docker.sock", error).into()
+    }
+
+    fn connecting(kind: std::io::ErrorKind, words: &str) -> ProviderError {
+        let error = BollardError::IOError { err: std::io::Error::new(kind, words.to_owned()) };
+        CallError::new("connect".to_owned(), "/var/run/docker.sock", error).into()
+    }
+
+    #[test]
+    fn what_is_used_up_is_told_apart() {
+        for (message, advice) in [
+            ("write /var/lib/docker/x: no space left on device", "disk space"),
+            ("fork/exec /proc/self/exe: cannot allocate memory", "memory"),
+            ("failed to create watcher: Too many open files", "inotify"),
+            ("fork/exec: resource temporarily unavailable", "pid_max"),
+            ("adding interface veth1 to bridge br failed: exchange full", "1023"),
+        ] {
+            let error = explained(500, message);
+            assert!(matches!(error, ProviderError::Exhausted(_)), "{error:?}");
+            assert!(error.to_string().contains(advice) && error.to_string().contains("m1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_others_have_is_a_conflict() {
+        for (status, message) in [
+            (403, "Address already in use"),
+            (403, "Pool overlaps with other one on this address space"),
+            (409, "Conflict. The container name \"/m1\" is already in use by container \"abc\"."),
+            (409, "network with name n already exists"),
+        ] {
+            assert!(matches!(explained(status, message), ProviderError::Conflict(_)), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_missing_image_says_how_it_is_made() {
+        let error = explained(404, "No such image: sampan-node:1");
+        assert!(matches!(&error, ProviderError::Failed(text) if text.contains("cargo xtask build")), "{error:?}");
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_unavailable() {
+        let refused = connecting(std::io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
+        let exchanged = explained(400, "client version 1.41 is too old. Minimum supported API version is 1.44");
+        let late = CallError::timed_out("start container m1".to_owned(), 90).into();
+        for error in [refused, exchanged, late] {
+            assert!(matches!(error, ProviderError::Unavailable(_)), "{error:?}");
+        }
+        for (words, advice) in [
+            ("Permission denied (os error 13)", "group docker"),
+            ("No such file or directory (os error 2)", "DOCKER_HOST"),
+            ("Connection refused (os error 111)", "systemctl start docker"),
+        ] {
+            let text = unreachable_text("/var/run/docker.sock", &std::io::Error::other(words));
+            assert!(text.contains(advice), "{text}");
+        }
+    }
+}

@@ -202,6 +202,8 @@ impl Engine {
         let call = self.docker.start_container(&spec.name, None::<StartContainerOptions>);
         match self.call(doing(), CHANGE_SECONDS, call).await {
             Err(error) if error.is_not_found() && error.says("network") => {}
+            // What a power cut leaves of the old attachment.
+            Err(error) if error.says("endpoint with name") => {}
             result => return Ok(result?),
         }
         let request = NetworkDisconnectRequest { container: spec.name.clone(), force: Some(true) };

@@ -126,7 +126,7 @@ impl MachineProvider for DockerProvider {
     }
 
     async fn ensure_balancer(&self, spec: &BalancerSpec) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.ensure_balancer(spec).await }).await
+        self.on_engine(|engine| async move { Box::pin(engine.ensure_balancer(spec)).await }).await
     }
 
     async fn delete_balancer(&self, name: &str) -> Result<(), ProviderError> {

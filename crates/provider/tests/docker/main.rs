@@ -1,5 +1,6 @@
 //! The Docker provider on a real engine. It needs one, and fails when there is none: a suite that is skipped in silence
 //! proves nothing. Everything made carries this run's own labels and is removed, whether the test passes or not.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
 mod cut;
 mod room;
