@@ -1,0 +1,166 @@
+//! The balancer's configuration: one, composed from all clusters, applied when it changes or could not be applied whole.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use sampan_agents::balancer::{Config, Listener, VirtualIp};
+use sampan_store::model::{Cluster, Level, Machine, MachineRole, Outcome};
+
+use super::{
+    context::{Context, within},
+    driver::Status,
+    journal::Journal,
+    names::Names,
+    scope::{Life, Scope, life, role},
+    settings::BALANCER_CALL_MAX,
+    status::Step,
+};
+
+/// Port of every API server, on its machine and on its virtual IP.
+const API_PORT: u16 = 6443;
+/// What could not be opened is asked for again after this time.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(5);
+/// An unchanged configuration is applied again after this time, in case the balancer was replaced.
+const FRESH_FOR: Duration = Duration::from_secs(60);
+/// Key of a trouble that concerns all listeners.
+const ALL: &str = "";
+
+/// Brings the balancer up to date.
+pub(super) async fn reconcile(ctx: &Context) -> Outcome<Status> {
+    let config = compose(
+        &ctx.store.list::<Cluster>().iter().map(|cluster| &cluster.value).collect::<Vec<_>>(),
+        |cluster_id| control_plane_ip(ctx, cluster_id),
+        |vpc_id| ctx.memory.network_is_up(vpc_id),
+        &ctx.names,
+        ctx.settings.public_ip,
+    );
+    let before = ctx.memory.balancer_troubles();
+    let is_fresh = ctx.memory.balancer().is_some_and(|(held, age)| held == config && age < FRESH_FOR);
+    if is_fresh && before.is_empty() {
+        return Ok(Status::Settled);
+    }
+    match within(BALANCER_CALL_MAX, "configuring the balancer", ctx.balancing.apply(&config)).await {
+        Ok(report) => {
+            let failures = report.failures.into_iter();
+            let troubles: BTreeMap<String, String> = failures.map(|failure| (failure.name, failure.message)).collect();
+            tell(ctx, &config, &before, &troubles).await?;
+            let is_whole = troubles.is_empty();
+            if ctx.memory.set_balancer(Some(config), troubles) {
+                wake_clusters(ctx);
+            }
+            Ok(if is_whole {
+                Status::Settled
+            } else {
+                Status::again(TROUBLE_INTERVAL, "listeners could not be opened")
+            })
+        }
+        Err(fault) => {
+            let held = ctx.memory.balancer().map(|(held, _)| held);
+            if ctx.memory.set_balancer(held, [(ALL.to_owned(), fault.message.clone())].into()) {
+                wake_clusters(ctx);
+            }
+            Err(fault)
+        }
+    }
+}
+
+fn control_plane_ip(ctx: &Context, cluster_id: &str) -> Option<Ipv4Addr> {
+    let machines = ctx.store.list_of::<Machine>(cluster_id);
+    machines.iter().find(|machine| role(machine) == Some(MachineRole::ControlPlane)).map(|machine| machine.ip)
+}
+
+fn wake_clusters(ctx: &Context) {
+    for cluster in ctx.store.list::<Cluster>() {
+        ctx.wake_cluster(&cluster.id);
+    }
+}
+
+/// Everything the balancer shall do for these clusters.
+fn compose(
+    clusters: &[&Cluster],
+    control_plane_ip: impl Fn(&str) -> Option<Ipv4Addr>,
+    network_is_up: impl Fn(&str) -> bool,
+    names: &Names,
+    public_ip: Ipv4Addr,
+) -> Config {
+    let mut config = Config::default();
+    for cluster in clusters {
+        // A cluster in service keeps its listeners while a fresh server has not looked at its network yet.
+        let has_bridge = cluster.first_running.is_some() || network_is_up(&cluster.network.vpc_id);
+        let is_wanted = matches!(life(cluster), Life::Alive | Life::Frozen);
+        let (true, true, Some(ip)) = (has_bridge, is_wanted, control_plane_ip(&cluster.id)) else { continue };
+        let network = &cluster.network;
+        config.virtual_ips.push(VirtualIp { ip: network.api_vip, bridge: names.bridge(&network.vpc_id) });
+        let backends = vec![SocketAddr::new(IpAddr::V4(ip), API_PORT)];
+        let mut listen = |kind: &str, ip: Ipv4Addr, port: u16| {
+            let (name, listen) = (listener_name(&cluster.id, kind), SocketAddr::new(IpAddr::V4(ip), port));
+            config.listeners.push(Listener { name, listen, backends: backends.clone() });
+        };
+        listen("internal", network.api_vip, API_PORT);
+        if let Some(port) = network.api_public_port {
+            listen("public", public_ip, port);
+        }
+    }
+    config
+}
+
+fn listener_name(cluster_id: &str, kind: &str) -> String {
+    format!("{cluster_id}/api/{kind}")
+}
+
+/// Events for listeners that could not be opened, and log lines for those that now could.
+async fn tell(
+    ctx: &Context,
+    config: &Config,
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> Outcome<()> {
+    for cluster in ctx.store.list::<Cluster>() {
+        let mut journal = Journal::of(&cluster, ctx.now());
+        for (name, message) in now.iter().filter(|(name, _)| concerns(name, &cluster) && !before.contains_key(*name)) {
+            let what = describe(config, name);
+            let text = format!("{what} could not be opened: {message}; it is tried again until it can be");
+            journal.cluster_event("cluster_modify", Level::Warning, "EndpointUnavailable", text);
+        }
+        for name in before.keys().filter(|name| concerns(name, &cluster) && !now.contains_key(*name)) {
+            journal.log(format!("{} is open now", describe(config, name)));
+        }
+        ctx.tell(journal).await?;
+    }
+    Ok(())
+}
+
+/// Whether a trouble of that name is one of this cluster.
+fn concerns(name: &str, cluster: &Cluster) -> bool {
+    let of_listener = name.strip_prefix(&cluster.id).is_some_and(|rest| rest.starts_with('/'));
+    of_listener || name == cluster.network.api_vip.to_string()
+}
+
+fn describe(config: &Config, name: &str) -> String {
+    match config.listeners.iter().find(|listener| listener.name == name) {
+        Some(listener) => format!("the API endpoint {}", listener.listen),
+        None => format!("the API endpoint's address {name}"),
+    }
+}
+
+/// Whether the cluster's endpoints are open.
+pub(super) fn endpoint(ctx: &Context, scope: &Scope) -> Step {
+    let cluster = &scope.cluster;
+    let troubles = ctx.memory.balancer_troubles();
+    if let Some((name, message)) = troubles.iter().find(|(name, _)| concerns(name, cluster)) {
+        return Step::Waiting(format!("{name}: {message}"));
+    }
+    if is_held(ctx, &cluster.id) {
+        return Step::Done;
+    }
+    Step::Waiting(troubles.get(ALL).cloned().unwrap_or_else(|| "the balancer is being configured".to_owned()))
+}
+
+/// Whether the balancer holds listeners of that cluster, as far as we know.
+pub(super) fn is_held(ctx: &Context, cluster_id: &str) -> bool {
+    let name = listener_name(cluster_id, "internal");
+    ctx.memory.balancer().is_some_and(|(held, _)| held.listeners.iter().any(|listener| listener.name == name))
+}

@@ -1,0 +1,34 @@
+//! What every cluster of ours has from the start, and the DNS service that follows from it.
+
+use super::{
+    context::{Context, within},
+    scope::Scope,
+    settings::{ACCESS_CALL_MAX, LONG_CALL_MAX},
+    status::Step,
+};
+
+/// Applies the base once per run of the server: a newer server may bring a newer base.
+pub(super) async fn apply(ctx: &Context, scope: &Scope) -> Step {
+    let cluster = &scope.cluster;
+    if ctx.memory.base_is_applied(&cluster.id) {
+        return Step::Done;
+    }
+    match within(LONG_CALL_MAX, "installing the components", ctx.access.apply_base(cluster)).await {
+        Ok(()) => {
+            ctx.memory.set_base(&cluster.id);
+            Step::Done
+        }
+        Err(fault) => Step::Waiting(fault.message),
+    }
+}
+
+/// Whether DNS answers. Asked only until the cluster is running for the first time; a cluster without nodes has none.
+pub(super) async fn dns(ctx: &Context, scope: &Scope) -> Step {
+    if scope.cluster.first_running.is_some() || scope.workers().next().is_none() {
+        return Step::Done;
+    }
+    match within(ACCESS_CALL_MAX, "asking for the DNS service", ctx.access.dns_ready(&scope.cluster)).await {
+        Ok(()) => Step::Done,
+        Err(fault) => Step::Waiting(fault.message),
+    }
+}

@@ -1,0 +1,191 @@
+//! A cluster goes away, or gives back what a failed creation had taken. Possible from any state, with anything missing,
+//! killable anywhere: each look does what is left to do. Machines go under their own keys; this waits for them.
+
+use std::time::Duration;
+
+use sampan_store::{
+    Batch,
+    model::{
+        Cluster, ClusterState, Fault, FaultKind, KubeCredential, NodePool, Outcome, Task, TaskState, TaskType,
+        Timestamp,
+    },
+};
+
+use super::{
+    balancing, cluster,
+    context::{Context, Key},
+    driver::Status,
+    journal::Journal,
+    memory::Note,
+    network, progress, repair,
+    scope::Scope,
+    status::Step,
+};
+
+/// The network goes after the balancer has let go of it, or after this time.
+const BALANCER_PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing announces that a network can be removed now.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How far the release of a cluster's things is.
+struct Release {
+    machines: Step,
+    network: Step,
+    /// The VPC was the cluster's own: its record goes too.
+    vpc_goes: bool,
+}
+
+/// Deletes the cluster.
+pub(super) async fn delete(ctx: &Context, scope: &Scope) -> Outcome<Status> {
+    ctx.access.forget(&scope.cluster.id);
+    let Some(deletion) = &scope.cluster.deletion else { return Ok(Status::Settled) };
+    let release = release(ctx, scope, deletion.requested).await;
+    let now = ctx.now();
+    let mut journal = Journal::of(&scope.cluster, now);
+    let mut record = scope.cluster.value.clone();
+    let mut tasks = superseded(scope, &deletion.task_id, now, &mut journal);
+    let mut task = scope.tasks.iter().find(|task| task.id == deletion.task_id).map(|task| task.value.clone());
+    let stages = stages(&release);
+    let left = Step::all(stages.iter().map(|(_, step)| step.clone()));
+    let what = format!("the deletion of cluster {}", scope.cluster.name);
+    if let Some(task) = task.as_mut().filter(|task| task.state == TaskState::Running) {
+        progress::set_stages(task, &stages, now, &mut journal);
+        if left == Step::Done {
+            progress::end(task, None, &what, now, &mut journal);
+        } else if now >= task.deadline {
+            let why = format!("{what} did not end in time and is still being tried: {}", left.message());
+            progress::end(task, Some(("OperationTimeout", &why)), &what, now, &mut journal);
+        }
+    }
+    set_state(&mut record, task.as_ref(), &left, now);
+    tasks.extend(task);
+    let mut batch = Batch::new();
+    cluster::update(&mut batch, std::slice::from_ref(&scope.cluster), &[record]);
+    cluster::update(&mut batch, &scope.tasks, &tasks);
+    if left == Step::Done {
+        batch.expect_revision::<Cluster>(&scope.cluster.id, Some(scope.cluster.revision));
+        forget(ctx, scope, &mut batch, release.vpc_goes);
+    }
+    journal.write_to(&mut batch);
+    commit(ctx, batch, &left).await
+}
+
+fn stages(release: &Release) -> [(&'static str, Step); 2] {
+    [("nodes", release.machines.clone()), ("network", release.network.clone())]
+}
+
+/// Releases what a failed creation holds; the cluster stays listed as failed.
+pub(super) async fn roll_back(ctx: &Context, scope: &Scope) -> Outcome<Status> {
+    ctx.access.forget(&scope.cluster.id);
+    let release = release(ctx, scope, scope.cluster.updated).await;
+    let left = Step::all(stages(&release).map(|(_, step)| step));
+    if left != Step::Done {
+        return Ok(Status::again(POLL, left.message()));
+    }
+    let mut batch = Batch::new();
+    if release.vpc_goes {
+        network::forget(ctx, &scope.cluster.network.vpc_id, &mut batch);
+    }
+    // Once in each run of the server is enough.
+    if ctx.memory.set_rolled_back(&scope.cluster.id) {
+        secrets(scope, &mut batch);
+    }
+    if release.vpc_goes {
+        let mut journal = Journal::of(&scope.cluster, ctx.now());
+        journal.log("what the failed creation had taken has been released");
+        journal.write_to(&mut batch);
+    }
+    ctx.store.commit(batch).await?;
+    Ok(Status::Settled)
+}
+
+async fn commit(ctx: &Context, batch: Batch, left: &Step) -> Outcome<Status> {
+    match ctx.store.commit(batch).await.map_err(Fault::from) {
+        Err(fault) if fault.kind == FaultKind::Conflict => {
+            Ok(Status::again(Duration::ZERO, "a record changed meanwhile"))
+        }
+        Err(fault) => Err(fault),
+        Ok(()) if *left == Step::Done => Ok(Status::Settled),
+        Ok(()) => Ok(Status::again(POLL, left.message())),
+    }
+}
+
+/// Does what can be done now to release machines and network.
+async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
+    let machines = machines(ctx, scope);
+    let blocked =
+        |why: &str| Release { machines: machines.clone(), network: Step::Blocked(why.to_owned()), vpc_goes: false };
+    if machines != Step::Done {
+        return blocked("waits until the machines are gone");
+    }
+    let patience = BALANCER_PATIENCE.saturating_sub(repair::span(since, ctx.now()));
+    if balancing::is_held(ctx, &scope.cluster.id) && !patience.is_zero() {
+        ctx.waker.wake(Key::Balancer);
+        return blocked("waits until the balancer has let go of it");
+    }
+    match network::release(ctx, &scope.cluster).await {
+        Ok(vpc_goes) => Release { machines, network: Step::Done, vpc_goes },
+        Err(Note { message, .. }) => Release { machines, network: Step::Waiting(message), vpc_goes: false },
+    }
+}
+
+fn machines(ctx: &Context, scope: &Scope) -> Step {
+    if scope.machines.is_empty() {
+        return Step::Done;
+    }
+    let hindered = scope.machines.iter().filter_map(|machine| {
+        Some(format!("machine {}: {}", machine.id, ctx.memory.machine(&machine.id).note?.message))
+    });
+    let details: Vec<String> = hindered.take(3).collect();
+    let count = format!("{} machines are still there", scope.machines.len());
+    Step::Waiting(if details.is_empty() { count } else { format!("{count}; {}", details.join("; ")) })
+}
+
+/// Tasks that make no sense any more.
+fn superseded(scope: &Scope, deletion_task: &str, now: Timestamp, journal: &mut Journal) -> Vec<Task> {
+    let others = scope.running_tasks().filter(|task| task.id != deletion_task);
+    others
+        .cloned()
+        .map(|mut task| {
+            let what = task.task_type.as_str();
+            progress::end(&mut task, Some(("ErrorClusterState", "the cluster is being deleted")), what, now, journal);
+            task
+        })
+        .collect()
+}
+
+fn set_state(record: &mut Cluster, task: Option<&Task>, left: &Step, now: Timestamp) {
+    let failed = task.filter(|task| task.state == TaskState::Fail && task.task_type == TaskType::ClusterDelete);
+    let (state, reason) = match (left, failed) {
+        (Step::Done, _) => (ClusterState::Deleted, None),
+        (_, Some(task)) => (ClusterState::DeleteFailed, task.error.as_ref().map(|error| error.message.clone())),
+        (_, None) => (ClusterState::Deleting, None),
+    };
+    if record.state != state || record.state_reason != reason {
+        record.state = state;
+        record.state_reason = reason;
+        record.updated = now;
+    }
+}
+
+/// Removes everything recorded that only the cluster needed. Its tasks, events and log stay, and its record for them.
+fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc_goes: bool) {
+    let cluster_id = &scope.cluster.id;
+    for pool in &scope.pools {
+        batch.delete::<NodePool>(&pool.id);
+    }
+    for credential in ctx.store.list_of::<KubeCredential>(cluster_id) {
+        batch.delete::<KubeCredential>(&credential.id);
+    }
+    if vpc_goes {
+        network::forget(ctx, &scope.cluster.network.vpc_id, batch);
+    }
+    secrets(scope, batch);
+}
+
+fn secrets(scope: &Scope, batch: &mut Batch) {
+    batch.delete_secrets_under(&format!("cluster/{}/", scope.cluster.id));
+    if let Some(name) = &scope.cluster.control_plane.user_ca_secret {
+        batch.delete_secret(name);
+    }
+}

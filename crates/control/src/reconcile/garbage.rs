@@ -1,0 +1,66 @@
+//! What exists in the engine though no record wants it: left by a run that was killed between a record's end and the end
+//! of what it stood for. Intent is stored before anything is made, so what has no record is surely unwanted.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use sampan_provider::ProviderError;
+use sampan_store::model::{Cluster, Fault, Machine, Outcome, Vpc};
+use tracing::info;
+
+use super::{
+    context::{Context, engine},
+    driver::Status,
+    scope::{Life, life},
+};
+
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_secs(300);
+
+/// Removes what nothing wants.
+pub(super) async fn collect(ctx: &Context) -> Outcome<Status> {
+    // First the inventory, then the records: what is made in between is not in the inventory yet.
+    let inventory = engine("looking for leftovers", ctx.provider.inventory()).await.map_err(unavailable)?;
+    let by_container = inventory.machines.iter().filter_map(|machine| ctx.names.id_of(&machine.name));
+    let by_volume = inventory.volumes.iter().filter_map(|volume| ctx.names.machine_id_of_volume(volume));
+    let machine_ids: BTreeSet<&str> = by_container.chain(by_volume).collect();
+    for id in machine_ids.into_iter().filter(|id| !is_machine_wanted(ctx, id)) {
+        collect_machine(ctx, id).await?;
+    }
+    let vpc_ids = inventory.networks.iter().filter_map(|network| ctx.names.id_of(network));
+    for id in vpc_ids.filter(|id| ctx.store.get::<Vpc>(id).is_none()) {
+        collect_network(ctx, id).await?;
+    }
+    Ok(Status::again(INTERVAL, "looks for leftovers from time to time"))
+}
+
+fn unavailable(error: ProviderError) -> Fault {
+    Fault::unavailable(error.to_string())
+}
+
+/// Whether a record wants the machine's container: one that is in a cluster, even while it leaves.
+fn is_machine_wanted(ctx: &Context, machine_id: &str) -> bool {
+    let Some(machine) = ctx.store.get::<Machine>(machine_id) else { return false };
+    let cluster = machine.cluster_id().and_then(|id| ctx.store.get::<Cluster>(id));
+    cluster.is_some_and(|cluster| life(&cluster) != Life::Gone)
+}
+
+async fn collect_machine(ctx: &Context, machine_id: &str) -> Outcome<()> {
+    let _alone = ctx.memory.lock(machine_id).await;
+    if is_machine_wanted(ctx, machine_id) {
+        return Ok(());
+    }
+    let name = ctx.names.machine(machine_id);
+    info!(machine = name, "removing a machine that no record wants");
+    engine("removing the machine", ctx.provider.delete_machine(&name)).await.map_err(unavailable)
+}
+
+async fn collect_network(ctx: &Context, vpc_id: &str) -> Outcome<()> {
+    let name = ctx.names.network(vpc_id);
+    let _alone = ctx.memory.lock(&name).await;
+    if ctx.store.get::<Vpc>(vpc_id).is_some() {
+        return Ok(());
+    }
+    info!(network = name, "removing a network that no record wants");
+    ctx.memory.set_network(vpc_id, false);
+    engine("removing the network", ctx.provider.delete_network(&name)).await.map_err(unavailable)
+}

@@ -1,0 +1,198 @@
+//! A machine leaves its cluster: drained if so wished, its node object deleted, its container destroyed; then its record
+//! is removed or goes back to the inventory. Converges with any of these missing, and in bounded time.
+
+use std::time::Duration;
+
+use sampan_provider::MachinePower;
+use sampan_store::{
+    Batch, Versioned,
+    model::{Level, Machine, MachineState, MachineWanted, Outcome, Setting, Task, new_machine_id},
+};
+use tokio::time::Instant;
+
+use super::{
+    context::{Context, engine, within},
+    driver::Status,
+    journal::Journal,
+    machines::title,
+    memory::Note,
+    repair,
+    scope::{Departure, Life, Scope, life},
+    settings::ACCESS_CALL_MAX,
+};
+use crate::ports::DrainOutcome;
+
+/// Pause between two rounds of a drain.
+const DRAIN_ROUND: Duration = Duration::from_secs(1);
+
+/// Takes the machine out of its cluster as far as that is possible now.
+pub(super) async fn go(
+    ctx: &Context,
+    scope: &Scope,
+    machine: &Versioned<Machine>,
+    departure: &Departure,
+) -> Result<Status, Note> {
+    mark(ctx, scope, machine, departure).await?;
+    let name = ctx.names.machine(&machine.id);
+    if departure.drain || departure.delete_node {
+        let status = engine("looking at the machine", ctx.provider.machine(&name)).await?;
+        let runs = status.is_some_and(|status| status.power == MachinePower::Running);
+        // Nothing can be evicted in good order from a machine that does not run.
+        if departure.drain
+            && runs
+            && let Some(wait) = drain(ctx, scope, machine).await?
+        {
+            return Ok(wait);
+        }
+    }
+    if departure.delete_node {
+        delete_node(ctx, scope, machine).await?;
+    }
+    engine("removing the machine", ctx.provider.delete_machine(&name)).await?;
+    finish(ctx, scope, &machine.id, departure).await?;
+    Ok(Status::Settled)
+}
+
+async fn mark(ctx: &Context, scope: &Scope, machine: &Machine, departure: &Departure) -> Outcome<()> {
+    ctx.edit_machine(&scope.cluster, &machine.id, |machine, journal| {
+        if machine.state == MachineState::Removing {
+            return false;
+        }
+        machine.state = MachineState::Removing;
+        let how = if departure.drain { ": its pods are evicted" } else { "" };
+        journal.log(format!("{} leaves the cluster{how}", title(machine)));
+        true
+    })
+    .await?;
+    Ok(())
+}
+
+/// One round of the drain; `Some` when there must be another one.
+async fn drain(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<Option<Status>, Note> {
+    let node = node_name(machine);
+    let outcome = within(ACCESS_CALL_MAX, "draining the node", ctx.access.drain(&scope.cluster, node)).await;
+    let left = match &outcome {
+        Ok(DrainOutcome::Done) => return Ok(None),
+        Ok(DrainOutcome::Waiting(what)) => what.clone(),
+        Err(fault) => fault.message.clone(),
+    };
+    if elapsed(ctx, machine) < ctx.settings.limits.drain {
+        outcome?;
+        return Ok(Some(Status::again(DRAIN_ROUND, format!("is being drained: {left}"))));
+    }
+    let minutes = ctx.settings.limits.drain.as_secs() / 60;
+    let text =
+        format!("{} could not be drained within {minutes} min and is removed all the same: {left}", title(machine));
+    let mut journal = Journal::of(&scope.cluster, ctx.now());
+    journal.machine_event(machine, Level::Warning, "DrainIncomplete", text);
+    ctx.tell(journal).await?;
+    Ok(None)
+}
+
+/// The node object goes before the machine. When the API does not answer for as long as a drain may take, the machine goes
+/// without: the cluster's controller removes node objects without a machine later.
+async fn delete_node(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Note> {
+    let call = ctx.access.delete_node(&scope.cluster, node_name(machine));
+    match within(ACCESS_CALL_MAX, "deleting the node", call).await {
+        Err(fault) if elapsed(ctx, machine) < ctx.settings.limits.drain => Err(fault.into()),
+        _ => Ok(()),
+    }
+}
+
+fn node_name(machine: &Machine) -> &str {
+    machine.membership.as_ref().map_or("", |member| &member.node_name)
+}
+
+/// Time since the removal was asked for, or since we first tried.
+fn elapsed(ctx: &Context, machine: &Machine) -> Duration {
+    let task = machine.removal_task_id.as_deref().and_then(|id| ctx.store.get::<Task>(id));
+    match task {
+        Some(task) => repair::span(task.created, ctx.now()),
+        None => ctx
+            .memory
+            .with_machine(&machine.id, |memory| memory.draining_since.get_or_insert_with(Instant::now).elapsed()),
+    }
+}
+
+/// The machine is gone; so goes its record, or its membership.
+async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Departure) -> Outcome<()> {
+    // Read anew: what is wanted may have changed while it was being removed; then the commit conflicts at the latest.
+    let Some(machine) = ctx.store.get::<Machine>(machine_id) else { return Ok(()) };
+    let mut journal = Journal::of(&scope.cluster, ctx.now());
+    let mut batch = Batch::new();
+    if departure.keep {
+        batch.update(machine.revision, &kept(&machine));
+        journal.log(format!("{} has left the cluster and is kept", title(&machine)));
+    } else {
+        batch.expect_revision::<Machine>(machine_id, Some(machine.revision)).delete::<Machine>(machine_id);
+        journal.log(format!("{} has been released", title(&machine)));
+    }
+    let order = replacement_id(machine_id);
+    if ctx.store.get::<Setting>(&order).is_some() {
+        batch.delete::<Setting>(&order);
+        if let Some(successor) = successor(ctx, scope, &machine, departure) {
+            journal.log(format!("{} takes its place", title(&successor)));
+            batch.create(&successor);
+        }
+    }
+    journal.write_to(&mut batch);
+    Ok(ctx.store.commit(batch).await?)
+}
+
+fn kept(machine: &Machine) -> Machine {
+    Machine {
+        wanted: MachineWanted::Keep,
+        drain: false,
+        removal_task_id: None,
+        membership: None,
+        state: MachineState::Kept,
+        node_status: None,
+        not_ready_since: None,
+        error: None,
+        repairs: 0,
+        ..machine.clone()
+    }
+}
+
+/// Name of the record that says: when this machine is gone, another one takes its place.
+fn replacement_id(machine_id: &str) -> String {
+    format!("replacement/{machine_id}")
+}
+
+/// Gives the machine up: it is released, and a new one of the same pool takes over its addresses.
+pub(super) async fn replace(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>, reason: &str) -> Outcome<()> {
+    let text = format!("{} was repaired {} times and is replaced by a new one", title(machine), machine.repairs);
+    let mut journal = Journal::of(&scope.cluster, ctx.now());
+    journal.machine_event(machine, Level::Error, "MachineReplaced", &text);
+    let mut given_up = machine.value.clone();
+    given_up.wanted = MachineWanted::Release;
+    given_up.drain = false;
+    given_up.state = MachineState::Removing;
+    given_up.error = Some(text);
+    let mut batch = Batch::new();
+    batch.update(machine.revision, &given_up);
+    batch.put(&Setting { id: replacement_id(&machine.id), value: serde_json::json!({ "reason": reason }) });
+    journal.write_to(&mut batch);
+    ctx.store.commit(batch).await?;
+    ctx.wake_machine(&machine.id);
+    Ok(())
+}
+
+/// The machine that takes the place of one that was given up; none if it was asked to go in the meantime. It begins only
+/// when the old one's record ends, so the addresses never have two owners.
+fn successor(ctx: &Context, scope: &Scope, machine: &Machine, departure: &Departure) -> Option<Machine> {
+    let asked_to_go = machine.removal_task_id.is_some() || departure.keep;
+    let pool = machine.membership.as_ref()?.node_pool_id.as_ref()?;
+    let pool_stays = scope.pool(pool).is_some_and(|pool| !pool.deleting);
+    if asked_to_go || !pool_stays || life(&scope.cluster) != Life::Alive {
+        return None;
+    }
+    Some(Machine {
+        id: new_machine_id(),
+        created: ctx.now(),
+        wanted: MachineWanted::Run,
+        membership: machine.membership.clone(),
+        state: MachineState::Pending,
+        ..kept(machine)
+    })
+}

@@ -1,0 +1,205 @@
+//! What to do about a machine's container, decided from what is recorded and what is seen. Pure.
+
+use std::time::Duration;
+
+use sampan_provider::MachinePower;
+use sampan_store::model::{Machine, MachineRole, MachineState, Timestamp};
+
+use super::scope::role;
+use crate::ports::Limits;
+
+/// A machine in service this long after its last repair counts as healthy again.
+pub(super) const HEALED_AFTER: Duration = Duration::from_secs(600);
+/// The longest pause between two starts of a machine that keeps ending.
+const START_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What is seen of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Its container, if there is one.
+    pub(super) power: Option<MachinePower>,
+    /// Its agent is connected.
+    pub(super) connected: bool,
+    /// How long its container has run without its agent being connected, as far as we watched.
+    pub(super) silent: Duration,
+    /// Time since we repaired it last, in this run of the server.
+    pub(super) since_repair: Option<Duration>,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing.
+    Fine,
+    /// Make it and start it, for the first time.
+    Make,
+    /// Look again after this time.
+    Wait(Duration),
+    /// It ended or vanished: start it again (or make it again), with this reason.
+    Start(&'static str),
+    /// It runs, but is of no use: stop it and start it again.
+    Restart(&'static str),
+    /// It was repaired often enough: another machine in its place.
+    Replace(&'static str),
+}
+
+/// Reasons, as an event's.
+pub(super) const EXITED: &str = "MachineExited";
+pub(super) const LOST: &str = "MachineLost";
+pub(super) const SILENT: &str = "AgentSilent";
+pub(super) const NOT_READY: &str = "NodeNotReady";
+
+/// Decides.
+pub(super) fn decide(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
+    let reason = match (seen.power, machine.state) {
+        // Never seen running: it is being made. A container whose first start failed is started by making it.
+        (None | Some(MachinePower::Created), MachineState::Pending) => return Step::Make,
+        (Some(MachinePower::Running), _) => return running(machine, seen, limits),
+        (None, _) => LOST,
+        (Some(MachinePower::Created | MachinePower::Exited), _) => EXITED,
+    };
+    if may_replace(machine, limits) {
+        return Step::Replace(reason);
+    }
+    let pause = start_pause(machine.repairs);
+    match seen.since_repair {
+        Some(since) if since < pause => Step::Wait(pause - since),
+        _ => Step::Start(reason),
+    }
+}
+
+fn running(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
+    if machine.state == MachineState::Pending {
+        return Step::Make;
+    }
+    let patience = patience(machine, limits);
+    let not_ready = machine.not_ready_since.map(|since| span(since, seen.now));
+    let (reason, lasts) = match not_ready {
+        _ if !seen.connected && seen.silent > Duration::ZERO => (SILENT, seen.silent),
+        Some(lasts) => (NOT_READY, lasts),
+        None => return Step::Fine,
+    };
+    if lasts < patience {
+        return Step::Wait(patience - lasts);
+    }
+    if may_replace(machine, limits) { Step::Replace(reason) } else { Step::Restart(reason) }
+}
+
+/// Only workers that were in service once are replaced: one that never came up would not come up in another place.
+fn may_replace(machine: &Machine, limits: &Limits) -> bool {
+    role(machine) == Some(MachineRole::Worker)
+        && machine.state == MachineState::Running
+        && machine.repairs >= limits.repairs_max
+}
+
+/// How long a machine may be of no use before it is restarted; longer each time once the usual repairs did not help.
+fn patience(machine: &Machine, limits: &Limits) -> Duration {
+    let beyond = machine.repairs.saturating_sub(limits.repairs_max).min(5);
+    limits.not_ready.saturating_mul(1 << beyond)
+}
+
+fn start_pause(repairs: u32) -> Duration {
+    match repairs {
+        0 => Duration::ZERO,
+        repairs => Duration::from_secs(1 << repairs.min(6)).min(START_PAUSE_MAX),
+    }
+}
+
+/// Whether the n-th repair is worth an event: the first ones, then fewer and fewer.
+pub(super) fn is_worth_telling(repairs: u32) -> bool {
+    repairs <= 4 || repairs.is_power_of_two()
+}
+
+/// Time from `since` to `now`; nothing when the clock went backwards.
+pub(super) fn span(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { drain: Duration::from_secs(300), not_ready: Duration::from_secs(120), repairs_max: 3 };
+
+    fn machine(role: &str, state: &str, repairs: u32) -> Machine {
+        let pool = (role == "Worker").then_some("np1");
+        serde_json::from_value(serde_json::json!({
+            "id": "i-1", "account_id": "1", "region_id": "r", "zone_id": "z", "vpc_id": "vpc-1", "vswitch_id": "vsw-1",
+            "ip": "10.200.0.5", "mac": "02:00:00:00:00:01", "instance_type": "ecs.g6.large", "instance_name": "n",
+            "source": "ess", "created": now(), "wanted": "Run", "state": state, "repairs": repairs,
+            "membership": {"cluster_id": "c1", "node_pool_id": pool, "role": role, "node_name": "r.10.200.0.5",
+                "pod_cidr": null, "task_id": "T-1"},
+        }))
+        .expect("a machine")
+    }
+
+    fn now() -> Timestamp {
+        "2024-01-01T12:00:00Z".parse().expect("a time")
+    }
+
+    fn check(role: &str, state: &str, repairs: u32, change: impl FnOnce(&mut Machine, &mut Seen), expected: Step) {
+        let mut machine = machine(role, state, repairs);
+        let power = Some(MachinePower::Running);
+        let mut seen = Seen { power, connected: true, silent: Duration::ZERO, since_repair: None, now: now() };
+        change(&mut machine, &mut seen);
+        assert_eq!(decide(&machine, &seen, &LIMITS), expected, "{role} {state} {repairs} {seen:?}");
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn being_made() {
+        check("Worker", "pending", 0, |_, seen| seen.power = None, Step::Make);
+        check("Worker", "pending", 0, |_, seen| seen.power = Some(MachinePower::Created), Step::Make);
+        check("Worker", "pending", 0, |_, _| (), Step::Make);
+        check("Worker", "pending", 0, |_, seen| seen.power = Some(MachinePower::Exited), Step::Start(EXITED));
+    }
+
+    #[test]
+    fn ended_and_lost() {
+        let exited = |_: &mut Machine, seen: &mut Seen| seen.power = Some(MachinePower::Exited);
+        check("Worker", "running", 0, exited, Step::Start(EXITED));
+        check("Worker", "starting", 7, exited, Step::Start(EXITED));
+        check("Worker", "running", 3, exited, Step::Replace(EXITED));
+        check("ControlPlane", "running", 9, exited, Step::Start(EXITED));
+        check("Worker", "running", 0, |_, seen| seen.power = None, Step::Start(LOST));
+        let just_now = |_: &mut Machine, seen: &mut Seen| {
+            seen.power = Some(MachinePower::Exited);
+            seen.since_repair = Some(seconds(1));
+        };
+        check("Worker", "running", 2, just_now, Step::Wait(seconds(3)));
+        check("ControlPlane", "running", 40, just_now, Step::Wait(seconds(59)));
+    }
+
+    #[test]
+    fn running_but_of_no_use() {
+        check("Worker", "running", 0, |_, _| (), Step::Fine);
+        let not_ready = |lasts: i64| {
+            move |machine: &mut Machine, _: &mut Seen| {
+                machine.not_ready_since = Some(now() - jiff::SignedDuration::from_secs(lasts));
+            }
+        };
+        check("Worker", "running", 0, not_ready(20), Step::Wait(seconds(100)));
+        check("Worker", "running", 0, not_ready(120), Step::Restart(NOT_READY));
+        check("Worker", "running", 3, not_ready(120), Step::Replace(NOT_READY));
+        check("Worker", "starting", 3, not_ready(120), Step::Restart(NOT_READY));
+        check("ControlPlane", "running", 5, not_ready(120), Step::Wait(seconds(360)));
+        check("Worker", "running", 0, not_ready(-50), Step::Wait(seconds(120)));
+        let silent = |_: &mut Machine, seen: &mut Seen| {
+            seen.connected = false;
+            seen.silent = seconds(121);
+        };
+        check("Worker", "starting", 0, silent, Step::Restart(SILENT));
+    }
+
+    #[test]
+    fn the_told_repairs_become_fewer() {
+        let told: Vec<u32> = (1..=40).filter(|n| is_worth_telling(*n)).collect();
+        assert_eq!(told, [1, 2, 3, 4, 8, 16, 32]);
+    }
+}

@@ -1,0 +1,60 @@
+//! What the controllers are told about the installation.
+
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+
+use sampan_store::model::Machine;
+
+use super::driver::Pace;
+use crate::ports::Limits;
+
+/// Resources of a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineSize {
+    /// CPU limit in thousandths of a core; `None`: no limit.
+    pub cpu_millis: Option<u64>,
+    /// Memory limit in bytes; `None`: no limit.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Answers how large a machine is (by its instance type and role).
+pub type Sizes = Arc<dyn Fn(&Machine) -> MachineSize + Send + Sync>;
+
+/// Settings.
+#[derive(Clone)]
+pub struct Settings {
+    /// Goes into every name and the owner label.
+    pub installation_id: String,
+    /// Identifies this data directory among replicas that share a store; a lease of a former run with the same id is
+    /// adopted at once, because that run is surely over.
+    pub instance_id: String,
+    /// Image of machines.
+    pub node_image: String,
+    /// Host directory with the agents' socket; machines see it read-only at `/run/sampan-server`.
+    pub agents_dir: PathBuf,
+    /// Host directory with images; machines see it read-only at `/var/lib/sampan/images`.
+    pub images_dir: PathBuf,
+    /// Address of the public endpoints on the host.
+    pub public_ip: Ipv4Addr,
+    /// How long things may take.
+    pub limits: Limits,
+    /// How large machines are.
+    pub sizes: Sizes,
+    /// Pace of the driver.
+    pub pace: Pace,
+}
+
+/// Where machines see the agents' directory.
+pub const AGENTS_TARGET: &str = "/run/sampan-server";
+/// Where machines see the images.
+pub const IMAGES_TARGET: &str = "/var/lib/sampan/images";
+
+/// One call of the machine provider (making a container on a busy disk takes long).
+pub(super) const PROVIDER_CALL_MAX: Duration = Duration::from_secs(120);
+/// One call of an agent.
+pub(super) const AGENT_CALL_MAX: Duration = Duration::from_secs(10);
+/// One call of a cluster's API.
+pub(super) const ACCESS_CALL_MAX: Duration = Duration::from_secs(30);
+/// Applying the base or making certificates.
+pub(super) const LONG_CALL_MAX: Duration = Duration::from_secs(120);
+/// One change of the balancer.
+pub(super) const BALANCER_CALL_MAX: Duration = Duration::from_secs(15);
