@@ -22,56 +22,24 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
-    Need {
-        what: "dockerd",
-        there: || docker_answers() || process::in_path("dockerd"),
-        packages: &["docker.io"],
-    },
-    Need {
-        what: "docker",
-        there: || process::in_path("docker"),
-        packages: &["docker.io"],
-    },
+    Need { what: "dockerd", there: || docker_answers() || process::in_path("dockerd"), packages: &["docker.io"] },
+    Need { what: "docker", there: || process::in_path("docker"), packages: &["docker.io"] },
     Need {
         what: "containerd",
         there: || docker_answers() || process::in_path("containerd"),
         packages: &["containerd"],
     },
-    Need {
-        what: "runc",
-        there: || docker_answers() || process::in_path("runc"),
-        packages: &["runc"],
-    },
-    Need {
-        what: "iptables",
-        there: || process::in_path("iptables"),
-        packages: &["iptables"],
-    },
-    Need {
-        what: "ip",
-        there: || process::in_path("ip"),
-        packages: &["iproute2"],
-    },
-    Need {
-        what: "mmdebstrap",
-        there: || process::in_path("mmdebstrap"),
-        packages: &["mmdebstrap"],
-    },
+    Need { what: "runc", there: || docker_answers() || process::in_path("runc"), packages: &["runc"] },
+    Need { what: "iptables", there: || process::in_path("iptables"), packages: &["iptables"] },
+    Need { what: "ip", there: || process::in_path("ip"), packages: &["iproute2"] },
+    Need { what: "mmdebstrap", there: || process::in_path("mmdebstrap"), packages: &["mmdebstrap"] },
     Need {
         what: "Debian's archive keys",
         there: || Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
         packages: &["debian-archive-keyring"],
     },
-    Need {
-        what: "cc",
-        there: || process::in_path("cc"),
-        packages: &["gcc", "libc6-dev"],
-    },
-    Need {
-        what: "pkg-config",
-        there: || process::in_path("pkg-config"),
-        packages: &["pkg-config"],
-    },
+    Need { what: "cc", there: || process::in_path("cc"), packages: &["gcc", "libc6-dev"] },
+    Need { what: "pkg-config", there: || process::in_path("pkg-config"), packages: &["pkg-config"] },
     Need {
         what: "libseccomp's headers",
         there: || process::succeeds(Command::new("pkg-config").args(["--exists", "libseccomp"])),
@@ -84,10 +52,7 @@ const NEEDS: &[Need] = &[
 /// # Errors
 /// When something is missing and cannot be installed; the error says what to install.
 pub(crate) fn ensure_tools() -> Result<()> {
-    for (program, hint) in [
-        ("go", "https://go.dev/doc/install"),
-        ("cargo", "https://rustup.rs"),
-    ] {
+    for (program, hint) in [("go", "https://go.dev/doc/install"), ("cargo", "https://rustup.rs")] {
         if !process::in_path(program) {
             bail!("{program} is not in the PATH: install it first, see {hint}");
         }
@@ -97,38 +62,21 @@ pub(crate) fn ensure_tools() -> Result<()> {
         return Ok(());
     }
     let what: Vec<&str> = missing.iter().map(|need| need.what).collect();
-    let mut packages: Vec<&str> = missing
-        .iter()
-        .flat_map(|need| need.packages.iter().copied())
-        .collect();
+    let mut packages: Vec<&str> = missing.iter().flat_map(|need| need.packages.iter().copied()).collect();
     packages.sort_unstable();
     packages.dedup();
     if !is_root() || !process::in_path("apt-get") {
-        bail!(
-            "missing on this host: {}. Install: apt-get install {}",
-            what.join(", "),
-            packages.join(" ")
-        );
+        bail!("missing on this host: {}. Install: apt-get install {}", what.join(", "), packages.join(" "));
     }
     eprintln!("installing {}", packages.join(" "));
     install(&packages)
 }
 
 fn install(packages: &[&str]) -> Result<()> {
-    process::logged(
-        "apt-update",
-        Command::new("apt-get")
-            .args(["update", "-q"])
-            .stdin(Stdio::null()),
-    )?;
+    process::logged("apt-update", Command::new("apt-get").args(["update", "-q"]).stdin(Stdio::null()))?;
     let mut apt = Command::new("apt-get");
-    apt.args(["install", "-q", "-y", "--no-install-recommends"])
-        .args(packages);
-    process::logged(
-        "apt-install",
-        apt.env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null()),
-    )
+    apt.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages);
+    process::logged("apt-install", apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))
 }
 
 /// Makes sure that a Docker engine answers, starting one when none does.

@@ -42,8 +42,7 @@ pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
         None => {
-            let home = env::var_os("HOME")
-                .context("set HOME or XDG_CACHE_HOME: the build needs a cache directory")?;
+            let home = env::var_os("HOME").context("set HOME or XDG_CACHE_HOME: the build needs a cache directory")?;
             PathBuf::from(home).join(".cache")
         }
     };

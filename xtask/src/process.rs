@@ -15,19 +15,11 @@ const LOG_TAIL: usize = 60;
 /// When it cannot be started or fails; the error carries its stderr.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = describe(command);
-    let result = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {line}"))?;
+    let result = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {line}"))?;
     if !result.status.success() {
-        bail!(
-            "{line}: {}\n{}",
-            result.status,
-            String::from_utf8_lossy(&result.stderr).trim_end()
-        );
+        bail!("{line}: {}\n{}", result.status, String::from_utf8_lossy(&result.stderr).trim_end());
     }
-    String::from_utf8(result.stdout)
-        .with_context(|| format!("{line} printed something that is not UTF-8"))
+    String::from_utf8(result.stdout).with_context(|| format!("{line} printed something that is not UTF-8"))
 }
 
 /// Whether a program can be started and succeeds; its output is dropped.
@@ -54,11 +46,7 @@ pub(crate) fn logged(name: &str, command: &mut Command) -> Result<()> {
         .status()
         .with_context(|| format!("cannot start {line}"))?;
     if !status.success() {
-        bail!(
-            "{line}: {status}; the end of {}:\n{}",
-            path.display(),
-            tail(&path)
-        );
+        bail!("{line}: {status}; the end of {}:\n{}", path.display(), tail(&path));
     }
     Ok(())
 }
@@ -92,9 +80,7 @@ pub(crate) fn in_path(program: &str) -> bool {
     };
     // Debian keeps daemons and network tools out of the PATH of ordinary users.
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(system)
-        .any(|dir| dir.join(program).is_file())
+    std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
 }
 
 fn describe(command: &Command) -> String {

@@ -19,12 +19,7 @@ const IMAGES: &str = "images";
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(crate) fn write(
-    config: &Config,
-    go: &Executables,
-    images: &[Image],
-    node_image: &str,
-) -> Result<()> {
+pub(crate) fn write(config: &Config, go: &Executables, images: &[Image], node_image: &str) -> Result<()> {
     step("bundle", || {
         let dir = paths::bundle();
         let tools = dir.join("bin");

@@ -38,10 +38,7 @@ impl Key {
 
     /// Adds a list of inputs.
     pub(crate) fn with_all<T: AsRef<[u8]>>(self, inputs: impl IntoIterator<Item = T>) -> Self {
-        inputs
-            .into_iter()
-            .fold(self, Key::with)
-            .with(b"end of list")
+        inputs.into_iter().fold(self, Key::with).with(b"end of list")
     }
 
     /// Adds a file's content.
@@ -71,11 +68,7 @@ pub(crate) struct Artifact {
 ///
 /// # Errors
 /// Those of `make`, and when the cache cannot be written.
-pub(crate) fn artifact(
-    name: &str,
-    key: Key,
-    make: impl FnOnce(&Path) -> Result<()>,
-) -> Result<Did<Artifact>> {
+pub(crate) fn artifact(name: &str, key: Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<Did<Artifact>> {
     let dir = directory()?;
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let key = key.finish();
@@ -87,8 +80,7 @@ pub(crate) fn artifact(
     }
     let unfinished = dir.join(format!(".{name}-{key}.{}", process::id()));
     let made = make(&unfinished).and_then(|()| {
-        fs::rename(&unfinished, &path)
-            .with_context(|| format!("cannot rename {}", unfinished.display()))
+        fs::rename(&unfinished, &path).with_context(|| format!("cannot rename {}", unfinished.display()))
     });
     if made.is_err() {
         let _ = fs::remove_file(&unfinished);
@@ -104,10 +96,7 @@ pub(crate) fn prune() -> Result<()> {
     let dir = directory()?;
     let entries = fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?;
     for entry in entries.flatten() {
-        let age = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .map(|time| time.elapsed());
+        let age = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed());
         if let Ok(Ok(age)) = age
             && age > KEPT
         {
@@ -131,9 +120,7 @@ pub(crate) fn sha256_of_file(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file
-            .read(&mut buffer)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let read = file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
         if read == 0 {
             return Ok(hex(&hash.finalize()));
         }

@@ -80,15 +80,9 @@ impl Config {
     /// When a file cannot be read, or does not pin what it should.
     pub(crate) fn load() -> Result<Self> {
         let path = paths::distro().join("distro.toml");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut file: File =
-            toml::from_str(&text).with_context(|| format!("{} is wrong", path.display()))?;
-        file.images.coredns = format!(
-            "{}:v{}",
-            file.images.coredns,
-            pinned("coredns", "github.com/coredns/coredns")?
-        );
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut file: File = toml::from_str(&text).with_context(|| format!("{} is wrong", path.display()))?;
+        file.images.coredns = format!("{}:v{}", file.images.coredns, pinned("coredns", "github.com/coredns/coredns")?);
         let metrics_server = pinned("metrics-server", "sigs.k8s.io/metrics-server")?;
         file.images.metrics_server = format!("{}:v{metrics_server}", file.images.metrics_server);
         let wanted = wanted_minors(file.kubernetes.minors, env::var(MINORS_VARIABLE).ok())?;
@@ -119,30 +113,17 @@ fn wanted_minors(configured: Vec<String>, limit: Option<String>) -> Result<Vec<S
         return Ok(configured);
     };
     let named: Vec<&str> = limit.split(',').map(str::trim).collect();
-    if let Some(unknown) = named
-        .iter()
-        .find(|minor| !configured.iter().any(|known| known == *minor))
-    {
-        bail!(
-            "{MINORS_VARIABLE} names {unknown:?}; known minors are {}",
-            configured.join(", ")
-        );
+    if let Some(unknown) = named.iter().find(|minor| !configured.iter().any(|known| known == *minor)) {
+        bail!("{MINORS_VARIABLE} names {unknown:?}; known minors are {}", configured.join(", "));
     }
-    Ok(configured
-        .into_iter()
-        .filter(|minor| named.contains(&minor.as_str()))
-        .collect())
+    Ok(configured.into_iter().filter(|minor| named.contains(&minor.as_str())).collect())
 }
 
 fn kubernetes(minor: String) -> Result<Kubernetes> {
     let path = paths::distro().join(format!("kubernetes/{minor}.mod"));
     let version = required_by(&path, "k8s.io/kubernetes")?;
     let etcd = required_by(&path, "go.etcd.io/etcd/server/v3")?;
-    Ok(Kubernetes {
-        minor,
-        version,
-        etcd,
-    })
+    Ok(Kubernetes { minor, version, etcd })
 }
 
 fn pinned(dir: &str, module: &str) -> Result<String> {
@@ -154,28 +135,20 @@ fn module_file(dir: &str) -> PathBuf {
 }
 
 fn required_by(path: &Path, module: &str) -> Result<String> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    required(&text, module)
-        .with_context(|| format!("{} requires no version of {module}", path.display()))
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    required(&text, module).with_context(|| format!("{} requires no version of {module}", path.display()))
 }
 
 /// The version, without `v`, that the text of a go.mod file requires of a module.
 fn required(go_mod: &str, module: &str) -> Option<String> {
-    go_mod
-        .lines()
-        .filter(|line| !line.contains("=>"))
-        .find_map(|line| {
-            let line = line.trim();
-            let mut words = line
-                .strip_prefix("require ")
-                .unwrap_or(line)
-                .split_whitespace();
-            if words.next()? != module {
-                return None;
-            }
-            words.next()?.strip_prefix('v').map(str::to_owned)
-        })
+    go_mod.lines().filter(|line| !line.contains("=>")).find_map(|line| {
+        let line = line.trim();
+        let mut words = line.strip_prefix("require ").unwrap_or(line).split_whitespace();
+        if words.next()? != module {
+            return None;
+        }
+        words.next()?.strip_prefix('v').map(str::to_owned)
+    })
 }
 
 #[cfg(test)]

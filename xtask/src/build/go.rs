@@ -1,5 +1,6 @@
 //! The Go executables of the distribution, and pause, which upstream writes in C.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -45,22 +46,10 @@ pub(crate) struct Executables {
 }
 
 const CNI_PLUGINS: [(&str, &str); 4] = [
-    (
-        "bridge",
-        "github.com/containernetworking/plugins/plugins/main/bridge",
-    ),
-    (
-        "host-local",
-        "github.com/containernetworking/plugins/plugins/ipam/host-local",
-    ),
-    (
-        "loopback",
-        "github.com/containernetworking/plugins/plugins/main/loopback",
-    ),
-    (
-        "portmap",
-        "github.com/containernetworking/plugins/plugins/meta/portmap",
-    ),
+    ("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+    ("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+    ("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
+    ("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
 ];
 
 /// Builds all Go executables, one after another: each uses all cores by itself.
@@ -68,47 +57,26 @@ const CNI_PLUGINS: [(&str, &str); 4] = [
 /// # Errors
 /// When one of them does not build; the error carries the end of its log.
 pub(crate) fn build(config: &Config) -> Result<Executables> {
-    let toolchain =
-        process::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))?;
+    let toolchain = process::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))?;
     let make = |executable: Executable<'_>| executable.make(&toolchain);
     let mut kubernetes = Vec::new();
     for version in &config.kubernetes {
-        kubernetes.push((
-            version.version.clone(),
-            make(kubernetes_components(version))?,
-        ));
+        kubernetes.push((version.version.clone(), make(kubernetes_components(version))?));
     }
-    let cni_version = format!(
-        "github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=v{}",
-        config.cni
-    );
+    let cni_version =
+        format!("github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=v{}", config.cni);
     let mut cni = Vec::new();
     for (file, package) in CNI_PLUGINS {
-        let plugin = plain(
-            &format!("cni-{file}"),
-            "cni",
-            package,
-            vec![cni_version.clone()],
-        );
+        let plugin = plain(&format!("cni-{file}"), "cni", package, vec![cni_version.clone()]);
         cni.push((file, make(plugin)?));
     }
-    let containerd =
-        |name: &str, package| plain(name, "containerd", package, containerd_variables(config));
+    let containerd = |name: &str, package| plain(name, "containerd", package, containerd_variables(config));
     Ok(Executables {
         agnhost: make(agnhost(config.default_kubernetes()))?,
         pause: pause(config.default_kubernetes())?,
-        containerd: make(containerd(
-            "containerd",
-            "github.com/containerd/containerd/v2/cmd/containerd",
-        ))?,
-        shim: make(containerd(
-            "shim",
-            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-        ))?,
-        ctr: make(containerd(
-            "ctr",
-            "github.com/containerd/containerd/v2/cmd/ctr",
-        ))?,
+        containerd: make(containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd"))?,
+        shim: make(containerd("shim", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"))?,
+        ctr: make(containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr"))?,
         runc: make(Executable {
             // Without seccomp, pods that ask for RuntimeDefault fail.
             c_tags: Some("seccomp,netgo,osusergo"),
@@ -119,10 +87,7 @@ pub(crate) fn build(config: &Config) -> Result<Executables> {
             "metrics-server",
             "metrics-server",
             "sigs.k8s.io/metrics-server/cmd/metrics-server",
-            vec![format!(
-                "sigs.k8s.io/metrics-server/pkg/version.gitVersion=v{}",
-                config.metrics_server
-            )],
+            vec![format!("sigs.k8s.io/metrics-server/pkg/version.gitVersion=v{}", config.metrics_server)],
         ))?,
         kubernetes,
         cni,
@@ -130,67 +95,39 @@ pub(crate) fn build(config: &Config) -> Result<Executables> {
 }
 
 /// A static executable without C code from a module with an ordinary go.mod.
-fn plain<'a>(
-    name: &str,
-    module: &'a str,
-    package: &'a str,
-    variables: Vec<String>,
-) -> Executable<'a> {
-    Executable {
-        name: name.to_owned(),
-        module,
-        module_file: None,
-        package,
-        variables,
-        c_tags: None,
-    }
+fn plain<'a>(name: &str, module: &'a str, package: &'a str, variables: Vec<String>) -> Executable<'a> {
+    Executable { name: name.to_owned(), module, module_file: None, package, variables, c_tags: None }
 }
 
 /// Clients refuse to talk to a server whose version they cannot parse, hence the variables.
 fn kubernetes_components(kubernetes: &Kubernetes) -> Executable<'_> {
     let minor = kubernetes.minor.trim_start_matches("1.");
-    let variables = [
-        "k8s.io/component-base/version",
-        "k8s.io/client-go/pkg/version",
-    ]
-    .into_iter()
-    .flat_map(|package| {
-        [
-            format!("{package}.gitVersion=v{}", kubernetes.version),
-            format!("{package}.gitMajor=1"),
-            format!("{package}.gitMinor={minor}"),
-            format!("{package}.gitTreeState=clean"),
-        ]
-    })
-    .collect();
+    let variables = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
+        .into_iter()
+        .flat_map(|package| {
+            [
+                format!("{package}.gitVersion=v{}", kubernetes.version),
+                format!("{package}.gitMajor=1"),
+                format!("{package}.gitMinor={minor}"),
+                format!("{package}.gitTreeState=clean"),
+            ]
+        })
+        .collect();
     Executable {
         module_file: Some(&kubernetes.minor),
-        ..plain(
-            &format!("kubernetes-{}", kubernetes.version),
-            "kubernetes",
-            ".",
-            variables,
-        )
+        ..plain(&format!("kubernetes-{}", kubernetes.version), "kubernetes", ".", variables)
     }
 }
 
 fn agnhost(kubernetes: &Kubernetes) -> Executable<'_> {
     Executable {
         module_file: Some(&kubernetes.minor),
-        ..plain(
-            "agnhost",
-            "kubernetes",
-            "k8s.io/kubernetes/test/images/agnhost",
-            Vec::new(),
-        )
+        ..plain("agnhost", "kubernetes", "k8s.io/kubernetes/test/images/agnhost", Vec::new())
     }
 }
 
 fn containerd_variables(config: &Config) -> Vec<String> {
-    vec![format!(
-        "github.com/containerd/containerd/v2/version.Version=v{}",
-        config.containerd
-    )]
+    vec![format!("github.com/containerd/containerd/v2/version.Version=v{}", config.containerd)]
 }
 
 impl Executable<'_> {
@@ -205,21 +142,16 @@ impl Executable<'_> {
 
     /// The module's own sources and sums pin everything below them.
     fn inputs(&self, mut key: Key) -> Result<Key> {
-        key = key.with(format!(
-            "{:?}",
-            self.command(Path::new("-")).get_args().collect::<Vec<_>>()
-        ));
+        key = key.with(format!("{:?}", self.command(Path::new("-")).get_args().collect::<Vec<_>>()));
         let dir = paths::distro().join(self.module);
-        let listing =
-            fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?;
+        let listing = fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))?;
         let module_file = self.module_file.unwrap_or("go");
         let mut inputs: Vec<_> = listing
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| {
                 let is = |what: &str| path.extension().is_some_and(|extension| extension == what);
-                let pins = path.file_stem().is_some_and(|stem| stem == module_file)
-                    && (is("mod") || is("sum"));
+                let pins = path.file_stem().is_some_and(|stem| stem == module_file) && (is("mod") || is("sum"));
                 is("go") || pins
             })
             .collect();
@@ -253,10 +185,13 @@ impl Executable<'_> {
                 go.env("CGO_ENABLED", "0");
             }
         }
-        go.arg(format!("-ldflags={link}"))
-            .arg("-o")
-            .arg(output)
-            .arg(self.package);
+        go.arg(format!("-ldflags={link}")).arg("-o").arg(output).arg(self.package);
+        // The compiler collects garbage less often: a seventh less time for some hundred MB more.
+        for (variable, value) in [("GOGC", "400"), ("GOMEMLIMIT", "1500MiB")] {
+            if env::var_os(variable).is_none() {
+                go.env(variable, value);
+            }
+        }
         // A workspace file around the checkout must not change the pinned versions.
         go.env("GOWORK", "off");
         go
@@ -266,14 +201,11 @@ impl Executable<'_> {
 /// Compiles the pause program out of the Kubernetes module.
 fn pause(kubernetes: &Kubernetes) -> Result<Artifact> {
     step("cc: pause", || {
-        let key = Key::new("pause 1")
-            .with(&kubernetes.version)
-            .with(std::env::consts::ARCH);
+        let key = Key::new("pause 1").with(&kubernetes.version).with(env::consts::ARCH);
         cache::artifact("pause", key, |output| {
             let source = format!("{}/build/pause/linux/pause.c", module_dir(kubernetes)?);
             let mut cc = Command::new("cc");
-            cc.args(["-Os", "-Wall", "-static", "-s"])
-                .arg(format!("-DVERSION=v{}", kubernetes.version));
+            cc.args(["-Os", "-Wall", "-static", "-s"]).arg(format!("-DVERSION=v{}", kubernetes.version));
             process::logged("cc-pause", cc.arg("-o").arg(output).arg(&source))
         })
     })
@@ -289,17 +221,11 @@ fn module_dir(kubernetes: &Kubernetes) -> Result<String> {
     let modfile = format!("-modfile={}.mod", kubernetes.minor);
     let mut go = Command::new("go");
     go.args(["mod", "download", &modfile, "-json", "k8s.io/kubernetes"]);
-    let answer = process::output(
-        go.current_dir(paths::distro().join("kubernetes"))
-            .env("GOWORK", "off"),
-    )?;
-    let download: Download = serde_json::from_str(&answer)
-        .context("go mod download answered something else than JSON")?;
+    let answer = process::output(go.current_dir(paths::distro().join("kubernetes")).env("GOWORK", "off"))?;
+    let download: Download =
+        serde_json::from_str(&answer).context("go mod download answered something else than JSON")?;
     if download.dir.is_empty() {
-        bail!(
-            "go mod download gave no directory for k8s.io/kubernetes {}",
-            kubernetes.version
-        );
+        bail!("go mod download gave no directory for k8s.io/kubernetes {}", kubernetes.version);
     }
     Ok(download.dir)
 }

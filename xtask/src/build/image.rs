@@ -22,15 +22,8 @@ const LABEL: &str = "io.sampan.component";
 const OLD_IMAGES_KEPT: usize = 2;
 
 /// Names of the Kubernetes components in one executable.
-const COMPONENTS: [&str; 7] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-proxy",
-    "kube-scheduler",
-    "kubectl",
-    "kubelet",
-];
+const COMPONENTS: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
 
 type BuildContext = Tree<BufWriter<ChildStdin>>;
 
@@ -38,12 +31,7 @@ type BuildContext = Tree<BufWriter<ChildStdin>>;
 ///
 /// # Errors
 /// When the Docker engine refuses; the error carries what it printed.
-pub(crate) fn build(
-    rootfs: &Artifact,
-    config: &Config,
-    go: &Executables,
-    binary: Option<&Path>,
-) -> Result<String> {
+pub(crate) fn build(rootfs: &Artifact, config: &Config, go: &Executables, binary: Option<&Path>) -> Result<String> {
     let root = root_image(rootfs)?;
     let distro = distro_image(&root, config, go)?;
     let node = node_image(&distro, binary)?;
@@ -52,10 +40,7 @@ pub(crate) fn build(
 }
 
 fn root_image(rootfs: &Artifact) -> Result<String> {
-    let name = format!(
-        "sampan-node-root:{}",
-        Key::new("root 1").with(&rootfs.key).finish()
-    );
+    let name = format!("sampan-node-root:{}", Key::new("root 1").with(&rootfs.key).finish());
     image("image: Debian root", &name, || {
         let mut docker = Command::new("docker");
         docker.args(["import", "--change", &format!("LABEL {LABEL}=node-root")]);
@@ -96,17 +81,10 @@ fn distro_image(root: &str, config: &Config, go: &Executables) -> Result<String>
 
 /// Path in the image, without the first slash, and executable.
 fn runtime(go: &Executables) -> Vec<(String, &Artifact)> {
-    let sampan = [
-        ("containerd", &go.containerd),
-        ("containerd-shim-runc-v2", &go.shim),
-        ("ctr", &go.ctr),
-        ("runc", &go.runc),
-    ];
+    let sampan =
+        [("containerd", &go.containerd), ("containerd-shim-runc-v2", &go.shim), ("ctr", &go.ctr), ("runc", &go.runc)];
     let sampan = sampan.map(|(file, artifact)| (format!("opt/sampan/bin/{file}"), artifact));
-    let cni = go
-        .cni
-        .iter()
-        .map(|(file, artifact)| (format!("opt/cni/bin/{file}"), artifact));
+    let cni = go.cni.iter().map(|(file, artifact)| (format!("opt/cni/bin/{file}"), artifact));
     sampan.into_iter().chain(cni).collect()
 }
 
@@ -143,43 +121,25 @@ fn image(what: &str, name: &str, make: impl FnOnce() -> Result<()>) -> Result<St
 }
 
 /// `docker build` with a context that is streamed, not laid out on disk.
-fn docker_build(
-    name: &str,
-    dockerfile: &str,
-    fill: impl FnOnce(&mut BuildContext) -> Result<()>,
-) -> Result<()> {
+fn docker_build(name: &str, dockerfile: &str, fill: impl FnOnce(&mut BuildContext) -> Result<()>) -> Result<()> {
     let repository = name.split(':').next().unwrap_or(name);
     let path = process::log_file(&format!("docker-build-{repository}"))?;
-    let log = std::fs::File::create(&path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
+    let log = std::fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut docker = Command::new("docker");
     docker.args(["build", "--network", "none", "--tag", name, "-"]);
     // The classic builder comes with every engine and asks no registry for a base that is there.
     docker.env("DOCKER_BUILDKIT", "0").stdin(Stdio::piped());
-    docker
-        .stdout(log.try_clone().context("cannot share the log file")?)
-        .stderr(log);
+    docker.stdout(log.try_clone().context("cannot share the log file")?).stderr(log);
     let mut child = docker.spawn().context("cannot start docker build")?;
-    let written = child
-        .stdin
-        .take()
-        .ok_or_else(|| anyhow!("docker build has no stdin"))
-        .and_then(|stdin| {
-            let mut context = Tree::new(BufWriter::with_capacity(1 << 20, stdin));
-            context.file("Dockerfile", 0o644, dockerfile)?;
-            fill(&mut context)?;
-            context
-                .finish()?
-                .flush()
-                .context("cannot send the build's context")
-        });
+    let written = child.stdin.take().ok_or_else(|| anyhow!("docker build has no stdin")).and_then(|stdin| {
+        let mut context = Tree::new(BufWriter::with_capacity(1 << 20, stdin));
+        context.file("Dockerfile", 0o644, dockerfile)?;
+        fill(&mut context)?;
+        context.finish()?.flush().context("cannot send the build's context")
+    });
     let status = child.wait().context("cannot wait for docker build")?;
     if !status.success() {
-        bail!(
-            "docker build of {name}: {status}; the end of {}:\n{}",
-            path.display(),
-            process::tail(&path)
-        );
+        bail!("docker build of {name}: {status}; the end of {}:\n{}", path.display(), process::tail(&path));
     }
     written
 }
@@ -187,14 +147,7 @@ fn docker_build(
 /// Deletes our images that no longer serve: neither in use by a container nor among the newest.
 fn prune(current: &[&str]) -> Result<()> {
     let mut list = Command::new("docker");
-    list.args([
-        "image",
-        "ls",
-        "--filter",
-        &format!("label={LABEL}"),
-        "--format",
-        "{{.Repository}}:{{.Tag}}",
-    ]);
+    list.args(["image", "ls", "--filter", &format!("label={LABEL}"), "--format", "{{.Repository}}:{{.Tag}}"]);
     let names = process::output(&mut list)?;
     for name in superseded(&names, current) {
         // The engine refuses to delete an image that a container uses, which is what we want.
@@ -208,17 +161,10 @@ fn superseded<'a>(names: &'a str, current: &[&str]) -> Vec<&'a str> {
     let old = |repository: &str| {
         let prefix = format!("{repository}:");
         let kept = OLD_IMAGES_KEPT;
-        names
-            .lines()
-            .filter(move |name| name.starts_with(&prefix) && !current.contains(name))
-            .skip(kept)
-            .collect()
+        names.lines().filter(move |name| name.starts_with(&prefix) && !current.contains(name)).skip(kept).collect()
     };
     let repositories = ["sampan-node", "sampan-node-distro", "sampan-node-root"];
-    repositories
-        .into_iter()
-        .flat_map(|repository| -> Vec<&str> { old(repository) })
-        .collect()
+    repositories.into_iter().flat_map(|repository| -> Vec<&str> { old(repository) }).collect()
 }
 
 #[cfg(test)]
@@ -227,11 +173,9 @@ mod tests {
 
     #[test]
     fn keeps_the_current_and_the_newest_images() {
-        let names = "sampan-node:e\nsampan-node:d\nsampan-node-root:b\nsampan-node:c\nother:x\nsampan-node:b\nsampan-node:a\n";
-        assert_eq!(
-            superseded(names, &["sampan-node:a", "sampan-node-root:b"]),
-            ["sampan-node:c", "sampan-node:b"]
-        );
+        let names =
+            "sampan-node:e\nsampan-node:d\nsampan-node-root:b\nsampan-node:c\nother:x\nsampan-node:b\nsampan-node:a\n";
+        assert_eq!(superseded(names, &["sampan-node:a", "sampan-node-root:b"]), ["sampan-node:c", "sampan-node:b"]);
         assert_eq!(superseded("", &["sampan-node:a"]), [""; 0]);
     }
 }

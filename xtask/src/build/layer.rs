@@ -30,15 +30,10 @@ pub(crate) type LayerTree = Tree<BufWriter<File>>;
 ///
 /// # Errors
 /// Those of `fill`, and when the cache cannot be written.
-pub(crate) fn layer(
-    name: &str,
-    key: Key,
-    fill: impl FnOnce(&mut LayerTree) -> Result<()>,
-) -> Result<Layer> {
+pub(crate) fn layer(name: &str, key: Key, fill: impl FnOnce(&mut LayerTree) -> Result<()>) -> Result<Layer> {
     step(&format!("layer: {name}"), || {
         let made = cache::artifact(&format!("layer-{name}"), key.clone(), |output| {
-            let file = File::create(output)
-                .with_context(|| format!("cannot create {}", output.display()))?;
+            let file = File::create(output).with_context(|| format!("cannot create {}", output.display()))?;
             let mut tree = Tree::new(BufWriter::with_capacity(1 << 20, file));
             fill(&mut tree)?;
             tree.finish().map(drop)
@@ -52,21 +47,14 @@ pub(crate) fn layer(
 
 /// The digest is kept beside the layer, so that a second build reads no layer.
 fn describe(name: &str, key: Key, artifact: Artifact) -> Result<Layer> {
-    let (Did::Cached(sum) | Did::Built(sum)) =
-        cache::artifact(&format!("digest-{name}"), key, |output| {
-            let digest = cache::sha256_of_file(&artifact.path)?;
-            fs::write(output, digest).with_context(|| format!("cannot write {}", output.display()))
-        })?;
-    let digest = fs::read_to_string(&sum.path)
-        .with_context(|| format!("cannot read {}", sum.path.display()))?;
-    let size = fs::metadata(&artifact.path)
-        .with_context(|| format!("cannot inspect {}", artifact.path.display()))?
-        .len();
-    Ok(Layer {
-        path: artifact.path,
-        digest,
-        size,
-    })
+    let (Did::Cached(sum) | Did::Built(sum)) = cache::artifact(&format!("digest-{name}"), key, |output| {
+        let digest = cache::sha256_of_file(&artifact.path)?;
+        fs::write(output, digest).with_context(|| format!("cannot write {}", output.display()))
+    })?;
+    let digest = fs::read_to_string(&sum.path).with_context(|| format!("cannot read {}", sum.path.display()))?;
+    let size =
+        fs::metadata(&artifact.path).with_context(|| format!("cannot inspect {}", artifact.path.display()))?.len();
+    Ok(Layer { path: artifact.path, digest, size })
 }
 
 /// Path, and size if it is a file, of what a layer below already has.
@@ -84,20 +72,13 @@ pub(crate) fn copy_packages(tree: &mut LayerTree, rootfs: &Path, below: &Below) 
         if below.get(path) == Some(&size) {
             return Ok(());
         }
-        let mode = entry
-            .header()
-            .mode()
-            .with_context(|| format!("{name} has no mode"))?;
-        let target = entry
-            .link_name()
-            .with_context(|| format!("{name} has a bad link"))?;
+        let mode = entry.header().mode().with_context(|| format!("{name} has no mode"))?;
+        let target = entry.link_name().with_context(|| format!("{name} has a bad link"))?;
         match (entry.header().entry_type(), target) {
             (EntryType::Directory, _) => tree.dir(&name, mode),
             (EntryType::Regular, _) => tree.data(&name, mode, size, entry),
             (EntryType::Symlink, Some(target)) => tree.symlink(&name, &target.to_string_lossy()),
-            (EntryType::Link, Some(target)) => {
-                tree.hard_link(&name, &relative(&target).to_string_lossy())
-            }
+            (EntryType::Link, Some(target)) => tree.hard_link(&name, &relative(&target).to_string_lossy()),
             _ => Ok(()),
         }
     })
@@ -124,8 +105,7 @@ pub(crate) fn extract(rootfs: &Path, wanted: &Path, to: &Path) -> Result<()> {
     let mut found = false;
     walk(rootfs, |path, entry| {
         if path == wanted {
-            let mut file =
-                File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
+            let mut file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
             io::copy(entry, &mut file).with_context(|| format!("cannot write {}", to.display()))?;
             found = true;
         }
@@ -139,10 +119,7 @@ pub(crate) fn extract(rootfs: &Path, wanted: &Path, to: &Path) -> Result<()> {
 
 type RootfsEntry<'a> = tar::Entry<'a, BufReader<File>>;
 
-fn walk(
-    rootfs: &Path,
-    mut visit: impl FnMut(&Path, &mut RootfsEntry<'_>) -> Result<()>,
-) -> Result<()> {
+fn walk(rootfs: &Path, mut visit: impl FnMut(&Path, &mut RootfsEntry<'_>) -> Result<()>) -> Result<()> {
     let file = File::open(rootfs).with_context(|| format!("cannot open {}", rootfs.display()))?;
     let mut archive = Archive::new(BufReader::with_capacity(1 << 20, file));
     let broken = || format!("cannot read {}", rootfs.display());
@@ -180,9 +157,7 @@ fn is_wanted(path: &Path) -> bool {
 }
 
 fn relative(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|part| matches!(part, std::path::Component::Normal(_)))
-        .collect()
+    path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect()
 }
 
 #[cfg(test)]

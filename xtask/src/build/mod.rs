@@ -56,11 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let node = image::build(&others.rootfs, &config, &go, others.binary.as_deref())?;
     bundle::write(&config, &go, &images, &node)?;
     cache::prune()?;
-    eprintln!(
-        "built {node} and {} in {}",
-        paths::bundle().display(),
-        seconds(start.elapsed())
-    );
+    eprintln!("built {node} and {} in {}", paths::bundle().display(), seconds(start.elapsed()));
     Ok(())
 }
 
@@ -69,9 +65,7 @@ fn make_parts(config: &Config, options: &Options) -> Result<(Executables, Others
     thread::scope(|scope| {
         let go = scope.spawn(|| go::build(config));
         let others = make_others(config, options);
-        let go = go
-            .join()
-            .map_err(|_| anyhow!("the thread that builds Go executables panicked"))?;
+        let go = go.join().map_err(|_| anyhow!("the thread that builds Go executables panicked"))?;
         match (go, others) {
             (Ok(go), Ok(others)) => Ok((go, others)),
             (Err(go), Err(others)) => Err(anyhow!("{go:#}\n\nand {others:#}")),
@@ -88,9 +82,5 @@ fn make_others(config: &Config, options: &Options) -> Result<Others> {
         true => Some(binary).filter(|binary| binary.exists()),
         false => Some(rust::build()?),
     };
-    Ok(Others {
-        rootfs,
-        layers,
-        binary,
-    })
+    Ok(Others { rootfs, layers, binary })
 }

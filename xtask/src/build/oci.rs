@@ -32,12 +32,8 @@ pub(crate) struct Image {
 /// # Errors
 /// When a file cannot be written.
 pub(crate) fn write(dir: &Path, images: &[Image]) -> Result<()> {
-    let mut layout = Layout {
-        blobs: dir.join("blobs/sha256"),
-        used: HashSet::new(),
-    };
-    fs::create_dir_all(&layout.blobs)
-        .with_context(|| format!("cannot create {}", layout.blobs.display()))?;
+    let mut layout = Layout { blobs: dir.join("blobs/sha256"), used: HashSet::new() };
+    fs::create_dir_all(&layout.blobs).with_context(|| format!("cannot create {}", layout.blobs.display()))?;
     let mut manifests = Vec::new();
     for image in images {
         manifests.extend(layout.image(image)?);
@@ -47,10 +43,7 @@ pub(crate) fn write(dir: &Path, images: &[Image]) -> Result<()> {
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": manifests,
     });
-    replace(
-        &dir.join("oci-layout"),
-        br#"{"imageLayoutVersion":"1.0.0"}"#,
-    )?;
+    replace(&dir.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     replace(&dir.join("index.json"), &bytes(&index)?)?;
     layout.prune()
 }
@@ -74,11 +67,7 @@ impl Layout {
                 "diff_ids": image.layers.iter().map(|layer| digest(&layer.digest)).collect::<Vec<_>>(),
             },
         }))?;
-        let layers = image
-            .layers
-            .iter()
-            .map(|layer| self.layer(layer))
-            .collect::<Result<Vec<_>>>()?;
+        let layers = image.layers.iter().map(|layer| self.layer(layer)).collect::<Result<Vec<_>>>()?;
         let manifest = bytes(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -90,7 +79,8 @@ impl Layout {
         let named = |name: &String| {
             let mut descriptor = descriptor.clone();
             // The first is the standard's, the second what `ctr images import` names images by.
-            descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name, "io.containerd.image.name": name });
+            descriptor["annotations"] =
+                json!({ "org.opencontainers.image.ref.name": name, "io.containerd.image.name": name });
             descriptor
         };
         Ok(image.names.iter().map(named).collect())
@@ -118,16 +108,11 @@ impl Layout {
     }
 
     fn prune(&self) -> Result<()> {
-        let listing = fs::read_dir(&self.blobs)
-            .with_context(|| format!("cannot list {}", self.blobs.display()))?;
+        let listing = fs::read_dir(&self.blobs).with_context(|| format!("cannot list {}", self.blobs.display()))?;
         for entry in listing.flatten() {
-            if !self
-                .used
-                .contains(entry.file_name().to_string_lossy().as_ref())
-            {
+            if !self.used.contains(entry.file_name().to_string_lossy().as_ref()) {
                 let path = entry.path();
-                fs::remove_file(&path)
-                    .with_context(|| format!("cannot delete {}", path.display()))?;
+                fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
             }
         }
         Ok(())
@@ -161,8 +146,7 @@ fn bytes(value: &Value) -> Result<Vec<u8>> {
 /// When the file cannot be written.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let unfinished = unfinished(path);
-    fs::write(&unfinished, content)
-        .with_context(|| format!("cannot write {}", unfinished.display()))?;
+    fs::write(&unfinished, content).with_context(|| format!("cannot write {}", unfinished.display()))?;
     fs::rename(&unfinished, path).with_context(|| format!("cannot replace {}", path.display()))
 }
 
@@ -175,9 +159,8 @@ pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
     let unfinished = unfinished(to);
     let _ = fs::remove_file(&unfinished);
     if fs::hard_link(from, &unfinished).is_err() {
-        fs::copy(from, &unfinished).with_context(|| {
-            format!("cannot copy {} to {}", from.display(), unfinished.display())
-        })?;
+        fs::copy(from, &unfinished)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), unfinished.display()))?;
     }
     fs::rename(&unfinished, to).with_context(|| format!("cannot replace {}", to.display()))?;
     // Renaming one name of a file to another name of it does nothing.

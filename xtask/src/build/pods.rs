@@ -65,11 +65,7 @@ pub(crate) fn debian_layers(debian: &Debian) -> Result<DebianLayers> {
 ///
 /// # Errors
 /// When the cache cannot be written.
-pub(crate) fn images(
-    config: &Config,
-    debian: &DebianLayers,
-    go: &Executables,
-) -> Result<Vec<Image>> {
+pub(crate) fn images(config: &Config, debian: &DebianLayers, go: &Executables) -> Result<Vec<Image>> {
     let names = &config.images;
     let coredns = single("coredns", &go.coredns)?;
     let agnhost = single("agnhost", &go.agnhost)?;
@@ -97,12 +93,7 @@ pub(crate) fn images(
         Image {
             names: vec![names.agnhost.clone()],
             // Upstream's image carries CoreDNS too, for tests of DNS.
-            layers: vec![
-                debian.base.clone(),
-                debian.agnhost_tools.clone(),
-                coredns,
-                agnhost,
-            ],
+            layers: vec![debian.base.clone(), debian.agnhost_tools.clone(), coredns, agnhost],
             config: json!({
                 "Env": [SEARCH_PATH], "Entrypoint": ["/agnhost"], "Cmd": ["pause"], "WorkingDir": "/",
                 "ExposedPorts": { "80/tcp": {}, "5000/tcp": {}, "8080/tcp": {}, "8081/tcp": {}, "9376/tcp": {} },
@@ -138,23 +129,15 @@ fn nginx_config(name: &str) -> Value {
 
 /// A layer with one static executable at the root, and a /tmp.
 fn single(name: &str, executable: &Artifact) -> Result<Layer> {
-    layer::layer(
-        name,
-        Key::new("single 1").with(name).with(&executable.key),
-        |tree| {
-            tree.dir("tmp", 0o1777)?;
-            tree.executable(name, &executable.path)
-        },
-    )
+    layer::layer(name, Key::new("single 1").with(name).with(&executable.key), |tree| {
+        tree.dir("tmp", 0o1777)?;
+        tree.executable(name, &executable.path)
+    })
 }
 
 fn base_layer(packages: &Artifact) -> Result<Layer> {
     const WGET: &str = include_str!("pods/wget.sh");
-    let key = Key::new("pod base 1")
-        .with(&packages.key)
-        .with(WGET)
-        .with(PASSWD)
-        .with(GROUP);
+    let key = Key::new("pod base 1").with(&packages.key).with(WGET).with(PASSWD).with(GROUP);
     layer::layer("pod-base", key, |tree| {
         layer::copy_packages(tree, &packages.path, &layer::Below::new())?;
         let there = layer::listing(&packages.path)?;
@@ -169,13 +152,7 @@ fn base_layer(packages: &Artifact) -> Result<Layer> {
         if !there.contains_key(Path::new("bin/sh")) {
             tree.symlink("bin/sh", "dash")?;
         }
-        for (path, mode) in [
-            ("home", 0o755),
-            ("root", 0o700),
-            ("run", 0o755),
-            ("tmp", 0o1777),
-            ("var/tmp", 0o1777),
-        ] {
+        for (path, mode) in [("home", 0o755), ("root", 0o700), ("run", 0o755), ("tmp", 0o1777), ("var/tmp", 0o1777)] {
             tree.dir(path, mode)?;
         }
         tree.file("etc/passwd", 0o644, PASSWD)?;
@@ -186,9 +163,7 @@ fn base_layer(packages: &Artifact) -> Result<Layer> {
 
 /// Asks the unpacked executable: it is static and of the host's architecture.
 fn busybox_applets(packages: &Artifact) -> Result<Vec<String>> {
-    let executable = packages
-        .path
-        .with_extension(format!("busybox.{}", std::process::id()));
+    let executable = packages.path.with_extension(format!("busybox.{}", std::process::id()));
     let listed = layer::extract(&packages.path, Path::new("bin/busybox"), &executable)
         .and_then(|()| {
             std::fs::set_permissions(&executable, PermissionsExt::from_mode(0o755))
@@ -196,23 +171,14 @@ fn busybox_applets(packages: &Artifact) -> Result<Vec<String>> {
         })
         .and_then(|()| process::output(Command::new(&executable).arg0("busybox").arg("--list")));
     let _ = std::fs::remove_file(&executable);
-    Ok(listed?
-        .lines()
-        .filter(|applet| *applet != "busybox")
-        .map(str::to_owned)
-        .collect())
+    Ok(listed?.lines().filter(|applet| *applet != "busybox").map(str::to_owned).collect())
 }
 
 fn nginx_layer(base: &Artifact, packages: &Artifact) -> Result<Layer> {
     const MAIN: &str = include_str!("pods/nginx.conf");
     const SITE: &str = include_str!("pods/nginx-default.conf");
     const FAILED: &str = include_str!("pods/nginx-50x.html");
-    let key = Key::new("nginx 1")
-        .with(&base.key)
-        .with(&packages.key)
-        .with(MAIN)
-        .with(SITE)
-        .with(FAILED);
+    let key = Key::new("nginx 1").with(&base.key).with(&packages.key).with(MAIN).with(SITE).with(FAILED);
     layer::layer("nginx", key, |tree| {
         layer::copy_packages(tree, &packages.path, &layer::listing(&base.path)?)?;
         tree.file("etc/nginx/nginx.conf", 0o644, MAIN)?;
@@ -229,16 +195,9 @@ fn nginx_layer(base: &Artifact, packages: &Artifact) -> Result<Layer> {
 
 fn agnhost_tools_layer(base: &Artifact, packages: &Artifact) -> Result<Layer> {
     // Upstream's tests of supplemental groups look for this user and group.
-    let passwd =
-        format!("{PASSWD}user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n");
-    let group = format!(
-        "{GROUP}user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
-    );
-    let key = Key::new("agnhost tools 1")
-        .with(&base.key)
-        .with(&packages.key)
-        .with(&passwd)
-        .with(&group);
+    let passwd = format!("{PASSWD}user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n");
+    let group = format!("{GROUP}user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n");
+    let key = Key::new("agnhost tools 1").with(&base.key).with(&packages.key).with(&passwd).with(&group);
     layer::layer("agnhost-tools", key, |tree: &mut LayerTree| {
         layer::copy_packages(tree, &packages.path, &layer::listing(&base.path)?)?;
         tree.dir("uploads", 0o755)?;

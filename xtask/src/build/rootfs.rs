@@ -25,12 +25,30 @@ const DPKG_OPTIONS: [&str; 7] = [
     "path-exclude=/usr/lib/*/gconv/*",
 ];
 
+/// How mmdebstrap makes a kind of root.
+struct Kind {
+    variant: &'static str,
+    options: &'static [&'static str],
+}
+
+/// The two directories of executables are merged by a hook: the package that
+/// does it otherwise brings all of Perl.
+const NODE: Kind = Kind {
+    variant: "essential",
+    options: &[
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        r#"--customize-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/etc/resolv.conf "$1"/etc/hostname"#,
+    ],
+};
+
+const UNPACKED: Kind = Kind { variant: "extract", options: &[] };
+
 /// The node image's root: a small, configured Debian.
 ///
 /// # Errors
 /// When mmdebstrap fails; the error carries the end of its log.
 pub(crate) fn node(debian: &Debian) -> Result<Artifact> {
-    make("rootfs-node", "essential", debian, &debian.node_packages)
+    make("rootfs-node", &NODE, debian, &debian.node_packages)
 }
 
 /// Packages and what they depend on, unpacked side by side and not configured.
@@ -38,42 +56,30 @@ pub(crate) fn node(debian: &Debian) -> Result<Artifact> {
 /// # Errors
 /// When mmdebstrap fails; the error carries the end of its log.
 pub(crate) fn unpacked(name: &str, debian: &Debian, packages: &[String]) -> Result<Artifact> {
-    make(&format!("rootfs-{name}"), "extract", debian, packages)
+    make(&format!("rootfs-{name}"), &UNPACKED, debian, packages)
 }
 
-fn make(name: &str, variant: &str, debian: &Debian, packages: &[String]) -> Result<Artifact> {
+fn make(name: &str, kind: &Kind, debian: &Debian, packages: &[String]) -> Result<Artifact> {
     step(&format!("debian: {name}"), || {
         let key = Key::new("mmdebstrap 1")
-            .with(variant)
+            .with(kind.variant)
+            .with_all(kind.options)
             .with(&debian.suite)
             .with(std::env::consts::ARCH)
             .with_all(packages)
             .with_all(DPKG_OPTIONS);
-        cache::artifact(name, key, |output| {
-            run(name, variant, debian, packages, output)
-        })
+        cache::artifact(name, key, |output| run(name, kind, debian, packages, output))
     })
 }
 
-fn run(
-    name: &str,
-    variant: &str,
-    debian: &Debian,
-    packages: &[String],
-    output: &Path,
-) -> Result<()> {
+fn run(name: &str, kind: &Kind, debian: &Debian, packages: &[String], output: &Path) -> Result<()> {
     let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap
-        .stdin(Stdio::null())
-        .arg(format!("--variant={variant}"));
-    mmdebstrap.arg(format!("--include={}", packages.join(",")));
+    mmdebstrap.stdin(Stdio::null()).arg(format!("--variant={}", kind.variant));
+    mmdebstrap.args(kind.options).arg(format!("--include={}", packages.join(",")));
     mmdebstrap.args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")));
     // The name decides the format, and the cache's names have no extension.
     let tarball = output.with_extension("tar");
-    mmdebstrap
-        .arg("--format=tar")
-        .arg(&debian.suite)
-        .arg(&tarball);
+    mmdebstrap.arg("--format=tar").arg(&debian.suite).arg(&tarball);
     if let Ok(mirror) = std::env::var(MIRROR_VARIABLE) {
         mmdebstrap.arg(mirror);
     }

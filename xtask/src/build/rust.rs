@@ -21,17 +21,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         let target = host_triple()?;
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(paths::workspace()).stdin(Stdio::null());
-        cargo.args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "sampan",
-            "--bin",
-            "sampan",
-            "--target",
-            &target,
-        ]);
+        cargo.args(["build", "--release", "--locked", "--package", "sampan", "--bin", "sampan", "--target", &target]);
         cargo.env("RUSTFLAGS", flags());
         process::logged("cargo-build", &mut cargo)?;
         let built = paths::target().join(&target).join("release/sampan");

@@ -22,9 +22,7 @@ impl<W: Write> Tree<W> {
     /// When the stream cannot be written.
     pub(crate) fn dir(&mut self, path: &str, mode: u32) -> Result<()> {
         let mut header = header(EntryType::Directory, mode, 0);
-        self.0
-            .append_data(&mut header, format!("{path}/"), io::empty())
-            .with_context(|| writing(path))
+        self.0.append_data(&mut header, format!("{path}/"), io::empty()).with_context(|| writing(path))
     }
 
     /// Adds a file with this content.
@@ -42,10 +40,7 @@ impl<W: Write> Tree<W> {
     /// When it cannot be read or the stream not be written.
     pub(crate) fn executable(&mut self, path: &str, from: &Path) -> Result<()> {
         let file = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
-        let size = file
-            .metadata()
-            .with_context(|| format!("cannot inspect {}", from.display()))?
-            .len();
+        let size = file.metadata().with_context(|| format!("cannot inspect {}", from.display()))?.len();
         self.data(path, 0o755, size, file)
     }
 
@@ -53,17 +48,9 @@ impl<W: Write> Tree<W> {
     ///
     /// # Errors
     /// When the content cannot be read or the stream not be written.
-    pub(crate) fn data(
-        &mut self,
-        path: &str,
-        mode: u32,
-        size: u64,
-        content: impl Read,
-    ) -> Result<()> {
+    pub(crate) fn data(&mut self, path: &str, mode: u32, size: u64, content: impl Read) -> Result<()> {
         let mut header = header(EntryType::Regular, mode, size);
-        self.0
-            .append_data(&mut header, path, content)
-            .with_context(|| writing(path))
+        self.0.append_data(&mut header, path, content).with_context(|| writing(path))
     }
 
     /// Adds a symbolic link.
@@ -72,9 +59,7 @@ impl<W: Write> Tree<W> {
     /// When the stream cannot be written.
     pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
         let mut header = header(EntryType::Symlink, 0o777, 0);
-        self.0
-            .append_link(&mut header, path, target)
-            .with_context(|| writing(path))
+        self.0.append_link(&mut header, path, target).with_context(|| writing(path))
     }
 
     /// Adds another name of a file that is already in the stream.
@@ -83,9 +68,7 @@ impl<W: Write> Tree<W> {
     /// When the stream cannot be written.
     pub(crate) fn hard_link(&mut self, path: &str, target: &str) -> Result<()> {
         let mut header = header(EntryType::Link, 0o755, 0);
-        self.0
-            .append_link(&mut header, path, target)
-            .with_context(|| writing(path))
+        self.0.append_link(&mut header, path, target).with_context(|| writing(path))
     }
 
     /// Ends the stream and returns what it was written to.
