@@ -236,6 +236,14 @@ impl Store {
         self.inner.watchers.subscribe()
     }
 
+    /// Whether a committed batch recorded this nonce and it was not pruned since.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the disk does not answer.
+    pub async fn nonce_used(&self, access_key_id: &str, nonce: &str) -> Result<bool, StoreError> {
+        self.inner.backend.nonce_used(access_key_id, nonce).await
+    }
+
     /// A secret, decrypted; read from disk at each call, so callers on a hot path keep what they need.
     ///
     /// # Errors

@@ -117,6 +117,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// An outer error means that nothing is known about any of the batches: [`Backend::load_all`] tells.
     async fn apply(&self, group: &[RawBatch]) -> Result<Vec<Applied>, StoreError>;
 
+    /// Whether a nonce is recorded.
+    async fn nonce_used(&self, access_key_id: &str, nonce: &str) -> Result<bool, StoreError>;
+
     /// A secret as stored.
     async fn secret(&self, name: &str) -> Result<Option<SealedSecret>, StoreError>;
 

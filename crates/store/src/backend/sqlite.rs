@@ -185,6 +185,16 @@ impl Backend for SqliteBackend {
         Ok(outcomes)
     }
 
+    async fn nonce_used(&self, access_key_id: &str, nonce: &str) -> Result<bool, StoreError> {
+        let row: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM nonces WHERE access_key_id = ? AND nonce = ?")
+            .bind(access_key_id)
+            .bind(nonce)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| self.describe(&error))?;
+        Ok(row.is_some())
+    }
+
     async fn secret(&self, name: &str) -> Result<Option<SealedSecret>, StoreError> {
         let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT nonce, ciphertext FROM secrets WHERE name = ?")
             .bind(name)

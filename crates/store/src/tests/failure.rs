@@ -49,6 +49,9 @@ impl Backend for Doubtful {
         let outcomes = self.inner.apply(group).await;
         if mode == WORKS { outcomes } else { Err(Self::gone()) }
     }
+    async fn nonce_used(&self, access_key_id: &str, nonce: &str) -> Result<bool, StoreError> {
+        self.inner.nonce_used(access_key_id, nonce).await
+    }
     async fn secret(&self, name: &str) -> Result<Option<SealedSecret>, StoreError> {
         self.inner.secret(name).await
     }

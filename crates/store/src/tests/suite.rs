@@ -179,6 +179,8 @@ pub(super) async fn a_nonce_works_once(fixture: &impl Fixture) {
     let store = fixture.open().await;
     let replay = commit(&store, |batch| batch.nonce("k1", "n1", noon())).await;
     assert_eq!(replay, Err(StoreError::NonceUsed));
+    assert!(store.nonce_used("k1", "n1").await.unwrap());
+    assert!(!store.nonce_used("k1", "n3").await.unwrap());
 }
 
 pub(super) async fn secrets_come_back(fixture: &impl Fixture) {
