@@ -29,6 +29,9 @@ pub static OPERATIONS: &[&Operation] = &[
     &SCALE_CLUSTER_NODE_POOL,
     &DESCRIBE_CLUSTER_NODE_POOLS,
     &DESCRIBE_CLUSTER_NODE_POOL_DETAIL,
+    &LIST_MACHINES,
+    &CREATE_MACHINES,
+    &DELETE_MACHINE,
 ];
 
 /// The operation with this name in any edition.
@@ -385,5 +388,43 @@ pub static DESCRIBE_CLUSTER_NODE_POOL_DETAIL: Operation = Operation {
     cluster_scoped: true,
     response: schema::<Nodepool>(),
     sections: &["k8s-2022 11.5"],
+    ..BASE
+};
+
+/// Lists machines, those of the inventory included.
+pub static LIST_MACHINES: Operation = Operation {
+    name: "ListMachines",
+    path: "/sampan/machines",
+    ram_actions: &["sampan:ListMachines"],
+    group: "Machines",
+    summary: "Lists machines, those in no cluster included",
+    query: schema::<ListMachinesQuery>(),
+    response: schema::<Vec<Machine>>(),
+    answer: Answer::Array,
+    ..BASE
+};
+
+/// Adds machines to the inventory.
+pub static CREATE_MACHINES: Operation = Operation {
+    name: "CreateMachines",
+    method: Method::Post,
+    path: "/sampan/machines",
+    ram_actions: &["sampan:CreateMachines"],
+    group: "Machines",
+    summary: "Adds machines to the inventory",
+    request: schema::<CreateMachinesRequest>(),
+    response: schema::<CreateMachinesResponse>(),
+    ..BASE
+};
+
+/// Removes a machine from the inventory.
+pub static DELETE_MACHINE: Operation = Operation {
+    name: "DeleteMachine",
+    method: Method::Delete,
+    path: "/sampan/machines/{InstanceId}",
+    ram_actions: &["sampan:DeleteMachine"],
+    group: "Machines",
+    summary: "Removes a machine from the inventory",
+    response: schema::<DeleteMachineResponse>(),
     ..BASE
 };

@@ -45,6 +45,8 @@ wire! {
 
     /// A part of a task.
     pub struct TaskStage {
+        /// Which part, for example `control_plane`.
+        pub name: Option<String>,
         /// `running`, `fail` or `success`.
         pub state: String,
         /// When it began: RFC 3339.
