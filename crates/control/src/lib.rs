@@ -5,4 +5,7 @@
 //! [`kubernetes`] knows what a Kubernetes cluster is made of: certificates, command lines, manifests, kubeconfigs.
 //! [`ports`] are the traits by which the controllers reach the world, so that tests can replace it.
 
+pub mod kubernetes;
 pub mod ports;
+pub mod reconcile;
+pub mod service;

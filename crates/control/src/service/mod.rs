@@ -1,0 +1,150 @@
+//! Use cases: each validates everything, records what is wanted together with its task in one transaction, and answers ids.
+//!
+//! They take inputs of their own (no wire types) and a verified [`RequestContext`]. They never wait for machines: the
+//! controllers in `reconcile` make real what is recorded here. Nothing is written when anything is refused. Start
+//! reading at [`Service`] and at [`cluster::create`].
+
+mod addon;
+mod change;
+pub mod cluster;
+mod context;
+pub mod credentials;
+pub mod event;
+mod fields;
+pub mod instance_type;
+pub mod machine;
+pub mod metadata;
+pub mod network;
+pub mod node;
+pub mod node_pool;
+pub mod quota;
+mod settings;
+pub mod subscription;
+pub mod task;
+pub mod version;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ipnet::Ipv4Net;
+use sampan_store::{
+    Store, Versioned,
+    model::{Cluster, ClusterState, Fault, Outcome, Timestamp},
+};
+
+pub use context::{Nonce, RequestContext};
+pub use settings::{NodeImage, Quotas, Settings, UnknownVersion};
+
+use crate::ports::Clock;
+use credentials::Credentials;
+
+/// The use cases and what they need.
+pub struct Service {
+    store: Store,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    credentials: Arc<dyn Credentials>,
+    /// Ranges that host routes and other networks use; new VPCs keep away from them.
+    foreign_ranges: RwLock<Vec<Ipv4Net>>,
+    /// Changes that allocate are planned one after another; the store would only refuse and repeat them.
+    planning: tokio::sync::Mutex<()>,
+}
+
+impl Service {
+    /// Puts the service together.
+    pub fn new(store: Store, settings: Settings, clock: Arc<dyn Clock>, credentials: Arc<dyn Credentials>) -> Self {
+        Self {
+            store,
+            settings,
+            clock,
+            credentials,
+            foreign_ranges: RwLock::default(),
+            planning: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tells which ranges are in use outside; call it again whenever that changes.
+    pub fn set_foreign_ranges(&self, ranges: Vec<Ipv4Net>) {
+        // Only whole values are put in under the lock, so poison says nothing.
+        *self.foreign_ranges.write().unwrap_or_else(PoisonError::into_inner) = ranges;
+    }
+
+    fn foreign_ranges(&self) -> Vec<Ipv4Net> {
+        self.foreign_ranges.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A cluster of the caller's account that is not deleted.
+    ///
+    /// # Errors
+    /// ClusterNotFound.
+    pub fn cluster(&self, ctx: &RequestContext, id: &str) -> Outcome<Arc<Versioned<Cluster>>> {
+        self.any_cluster(ctx, id).and_then(
+            |cluster| {
+                if cluster.is_live() { Ok(cluster) } else { Err(Fault::no_cluster(id)) }
+            },
+        )
+    }
+
+    /// A cluster of the caller's account, also a deleted one: its log stays readable.
+    fn any_cluster(&self, ctx: &RequestContext, id: &str) -> Outcome<Arc<Versioned<Cluster>>> {
+        self.store
+            .get::<Cluster>(id)
+            .filter(|cluster| cluster.account_id == ctx.account_id)
+            .ok_or_else(|| Fault::no_cluster(id))
+    }
+
+    /// A cluster whose nodes and settings may be changed now.
+    fn changeable_cluster(&self, ctx: &RequestContext, id: &str) -> Outcome<Arc<Versioned<Cluster>>> {
+        let cluster = self.cluster(ctx, id)?;
+        // Adding and removing nodes are independent of each other, so one may begin while another goes on.
+        if cluster.is_settled() || cluster.state == ClusterState::Scaling {
+            return Ok(cluster);
+        }
+        let state = cluster_state_word(cluster.state);
+        Err(Fault::state(format!("cluster {id} is {state}; it can be changed when it is running")))
+    }
+}
+
+/// The API's word for a state.
+pub fn cluster_state_word(state: ClusterState) -> &'static str {
+    match state {
+        ClusterState::Initial => "initial",
+        ClusterState::Failed => "failed",
+        ClusterState::Running => "running",
+        ClusterState::Updating => "updating",
+        ClusterState::UpdatingFailed => "updating_failed",
+        ClusterState::Scaling => "scaling",
+        ClusterState::Stopped => "stopped",
+        ClusterState::Deleting => "deleting",
+        ClusterState::Deleted => "deleted",
+        ClusterState::DeleteFailed => "delete_failed",
+    }
+}
+
+/// The host's clock, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        // Milliseconds of a valid time are a valid time.
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+}

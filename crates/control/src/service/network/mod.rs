@@ -1,0 +1,4 @@
+//! Networks: ranges, addresses, ports.
+
+pub mod allocate;
+pub mod cidr;

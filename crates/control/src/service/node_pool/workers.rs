@@ -1,0 +1,195 @@
+//! Machines for a pool: vSwitches, addresses, records.
+
+use std::collections::BTreeMap;
+
+use sampan_store::model::{
+    Cluster, Fault, Machine, MachineRole, MachineState, MachineWanted, Membership, NodePool, Outcome, Tag,
+    new_machine_id,
+};
+
+use crate::service::{Settings, change::Change, fields};
+
+/// What new machines of a pool are like.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerTemplate<'a> {
+    /// First choice first.
+    pub(crate) instance_types: &'a [String],
+    /// Used in turn.
+    pub(crate) vswitch_ids: &'a [String],
+    /// Beside the pool's.
+    pub(crate) tags: &'a [Tag],
+    /// How they come to be.
+    pub(crate) source: &'a str,
+    /// Names the field in refusals about room.
+    pub(crate) field: &'a str,
+}
+
+/// Where vSwitches of a request belong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home<'a> {
+    pub(crate) vpc_id: &'a str,
+    /// Zones for new vSwitches, in turn; empty: the VPC's own order.
+    pub(crate) zones: &'a [String],
+}
+
+impl Change<'_> {
+    /// Makes sure that the vSwitches exist in that VPC; makes missing ones when the installation allows it.
+    pub(crate) fn ensure_vswitches(
+        &mut self,
+        settings: &Settings,
+        field: &str,
+        home: Home<'_>,
+        ids: &[String],
+    ) -> Outcome<()> {
+        let now = self.now;
+        for (index, id) in ids.iter().enumerate() {
+            fields::resource_id(field, id)?;
+            match self.ledger().vswitch(id) {
+                Some(vswitch) if vswitch.vpc_id == home.vpc_id => {}
+                Some(vswitch) => {
+                    let vpc = vswitch.vpc_id.clone();
+                    return Err(Fault::invalid(
+                        field,
+                        format!("{field}: the vSwitch {id} is in the VPC {vpc}, not in {}", home.vpc_id),
+                    ));
+                }
+                None if settings.create_referenced => {
+                    let zone = (!home.zones.is_empty()).then(|| home.zones[index % home.zones.len()].clone());
+                    self.ledger().add_vswitch(field, id, home.vpc_id, zone.as_deref(), now)?;
+                }
+                None => return Err(Fault::invalid(field, format!("{field}: the vSwitch {id} does not exist"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Records `count` new workers of a pool.
+    pub(crate) fn add_workers(
+        &mut self,
+        cluster: &Cluster,
+        pool: &NodePool,
+        template: &WorkerTemplate<'_>,
+        count: u32,
+        task_id: &str,
+    ) -> Outcome<Vec<Machine>> {
+        let mut load = self.load_of(&pool.id, template.vswitch_ids);
+        let mut made = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let (vswitch_id, address) = self.next_address(template, &mut load)?;
+            let network = &cluster.network;
+            let pod_cidr = self.ledger().take_pod_range(
+                "container_cidr",
+                &cluster.id,
+                network.pod_cidr,
+                network.node_cidr_mask,
+            )?;
+            let zone_id = self.ledger().vswitch(&vswitch_id).map_or_else(String::new, |v| v.zone_id.clone());
+            let machine = Machine {
+                id: new_machine_id(),
+                account_id: cluster.account_id.clone(),
+                region_id: cluster.region_id.clone(),
+                zone_id,
+                vpc_id: network.vpc_id.clone(),
+                vswitch_id,
+                ip: address.ip,
+                mac: address.mac,
+                instance_type: template.instance_types.first().cloned().unwrap_or_default(),
+                instance_name: format!("worker-k8s-for-cs-{}", cluster.id),
+                tags: template.tags.to_vec(),
+                source: template.source.to_owned(),
+                created: self.now,
+                wanted: MachineWanted::Run,
+                drain: false,
+                removal_task_id: None,
+                membership: Some(Membership {
+                    cluster_id: cluster.id.clone(),
+                    node_pool_id: Some(pool.id.clone()),
+                    role: MachineRole::Worker,
+                    node_name: format!("{}.{}", cluster.region_id, address.ip),
+                    pod_cidr: Some(pod_cidr),
+                    task_id: task_id.to_owned(),
+                }),
+                state: MachineState::Pending,
+                node_status: None,
+                not_ready_since: None,
+                error: None,
+                repairs: 0,
+            };
+            self.create(&machine);
+            made.push(machine);
+        }
+        Ok(made)
+    }
+
+    /// Records the machine that runs the control plane; users do not see it.
+    pub(crate) fn add_control_plane(&mut self, settings: &Settings, cluster: &Cluster) -> Outcome<Machine> {
+        let vswitch_id = cluster.network.vswitch_ids.first().cloned().unwrap_or_default();
+        let address = self.ledger().take_address("vswitch_ids", &vswitch_id)?;
+        let machine = Machine {
+            id: new_machine_id(),
+            account_id: cluster.account_id.clone(),
+            region_id: cluster.region_id.clone(),
+            zone_id: cluster.zone_id.clone(),
+            vpc_id: cluster.network.vpc_id.clone(),
+            vswitch_id,
+            ip: address.ip,
+            mac: address.mac,
+            instance_type: settings.control_plane_instance_type.clone(),
+            instance_name: format!("control-plane-for-cs-{}", cluster.id),
+            tags: Vec::new(),
+            source: "manual".into(),
+            created: self.now,
+            wanted: MachineWanted::Run,
+            drain: false,
+            removal_task_id: None,
+            membership: Some(Membership {
+                cluster_id: cluster.id.clone(),
+                node_pool_id: None,
+                role: MachineRole::ControlPlane,
+                node_name: format!("{}.{}", cluster.region_id, address.ip),
+                pod_cidr: None,
+                task_id: cluster.creation_task_id.clone(),
+            }),
+            state: MachineState::Pending,
+            node_status: None,
+            not_ready_since: None,
+            error: None,
+            repairs: 0,
+        };
+        self.create(&machine);
+        Ok(machine)
+    }
+
+    /// How many machines of the pool each vSwitch has.
+    fn load_of(&self, pool_id: &str, vswitch_ids: &[String]) -> BTreeMap<String, usize> {
+        let mut load: BTreeMap<String, usize> = vswitch_ids.iter().map(|id| (id.clone(), 0)).collect();
+        for machine in self.store.list::<Machine>() {
+            let mine = machine.membership.as_ref().is_some_and(|m| m.node_pool_id.as_deref() == Some(pool_id));
+            if let Some(count) = load.get_mut(&machine.vswitch_id).filter(|_| mine) {
+                *count += 1;
+            }
+        }
+        load
+    }
+
+    /// An address in the least used vSwitch that has one left.
+    fn next_address(
+        &mut self,
+        template: &WorkerTemplate<'_>,
+        load: &mut BTreeMap<String, usize>,
+    ) -> Outcome<(String, crate::service::network::allocate::MachineAddress)> {
+        let mut order: Vec<&String> = template.vswitch_ids.iter().collect();
+        order.sort_by_key(|id| load.get(*id).copied().unwrap_or(0));
+        let mut refusal = Fault::missing(template.field);
+        for id in order {
+            match self.ledger().take_address(template.field, id) {
+                Ok(address) => {
+                    *load.entry(id.clone()).or_default() += 1;
+                    return Ok((id.clone(), address));
+                }
+                Err(fault) => refusal = fault,
+            }
+        }
+        Err(refusal)
+    }
+}
