@@ -1,0 +1,260 @@
+//! [`ClusterAccess`] through the tunnel of each cluster's control plane machine.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams},
+};
+use sampan_store::model::{Cluster, Fault, Outcome, Taint};
+use tokio::{sync::broadcast, task::AbortHandle};
+
+pub use super::connect::{Dialer, Stream};
+use super::{
+    addons::{COREDNS_ADDON, Images, base_manifests, is_wanted},
+    apply::apply,
+    connect, drain, nodes,
+    pki::Pki,
+    watch,
+};
+use crate::ports::{ClusterAccess, DrainOutcome, NodeView, NodeWanted};
+
+/// Time for one request; the API server's own limit for ordinary requests is a minute.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Changes that a slow receiver may miss before it must look at everything.
+const CHANGES_MAX: usize = 1024;
+/// Selects the cluster's DNS service.
+pub(crate) const DNS_SELECTOR: &str = "kubernetes.io/service-name=kube-dns";
+/// Namespace of the cluster's own workloads.
+pub(crate) const SYSTEM_NAMESPACE: &str = "kube-system";
+
+/// What access needs to know about clusters.
+#[async_trait]
+pub trait Directory: Send + Sync + 'static {
+    /// The cluster's certificates and keys.
+    ///
+    /// # Errors
+    /// When it has none, or they cannot be read.
+    async fn pki(&self, cluster_id: &str) -> Outcome<Arc<Pki>>;
+    /// Id of the machine that its control plane runs on.
+    fn control_plane(&self, cluster_id: &str) -> Option<String>;
+    /// Address of its worker with that node name.
+    fn worker_ip(&self, cluster_id: &str, node_name: &str) -> Option<Ipv4Addr>;
+    /// Taints of all its node pools.
+    fn taints(&self, cluster_id: &str) -> Vec<Taint>;
+}
+
+/// Reaches the API servers of clusters.
+pub struct TunnelAccess {
+    directory: Arc<dyn Directory>,
+    dialer: Arc<dyn Dialer>,
+    images: Images,
+    name_servers: Vec<Ipv4Addr>,
+    entries: Mutex<HashMap<String, Entry>>,
+    changes: broadcast::Sender<String>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// The machine that the client goes through, and the client.
+    client: Option<(String, Client)>,
+    watch: Option<AbortHandle>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+impl fmt::Debug for TunnelAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelAccess").field("clusters", &self.entries().len()).finish_non_exhaustive()
+    }
+}
+
+impl TunnelAccess {
+    /// `name_servers` answer the clusters' questions about names outside; see [`super::HostFacts::name_servers`].
+    pub fn new(
+        directory: Arc<dyn Directory>,
+        dialer: Arc<dyn Dialer>,
+        images: Images,
+        name_servers: Vec<Ipv4Addr>,
+    ) -> Arc<Self> {
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        Arc::new(Self { directory, dialer, images, name_servers, entries: Mutex::default(), changes })
+    }
+
+    /// A client with all rights, for what [`ClusterAccess`] does not cover.
+    ///
+    /// # Errors
+    /// `Unavailable` while the cluster has no control plane machine; as [`Directory::pki`].
+    pub async fn client(&self, cluster_id: &str) -> Outcome<Client> {
+        client(&*self.directory, &self.dialer, &self.entries, cluster_id).await
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        lock(&self.entries)
+    }
+}
+
+fn lock(entries: &Mutex<HashMap<String, Entry>>) -> MutexGuard<'_, HashMap<String, Entry>> {
+    // Entries are replaced as a whole, so the map is consistent after a panic, too.
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn client(
+    directory: &dyn Directory,
+    dialer: &Arc<dyn Dialer>,
+    entries: &Mutex<HashMap<String, Entry>>,
+    cluster_id: &str,
+) -> Outcome<Client> {
+    let machine_id = directory
+        .control_plane(cluster_id)
+        .ok_or_else(|| Fault::unavailable(format!("cluster {cluster_id} has no control plane machine yet")))?;
+    if let Some(Entry { client: Some((through, client)), .. }) = lock(entries).get(cluster_id)
+        && *through == machine_id
+    {
+        return Ok(client.clone());
+    }
+    let pki = directory.pki(cluster_id).await?;
+    let client = connect::client(Arc::clone(dialer), &machine_id, &pki)?;
+    lock(entries).entry(cluster_id.to_owned()).or_default().client = Some((machine_id, client.clone()));
+    Ok(client)
+}
+
+#[async_trait]
+impl ClusterAccess for TunnelAccess {
+    async fn ready(&self, cluster: &Cluster) -> Outcome<()> {
+        let client = self.client(&cluster.id).await?;
+        let request = http::Request::get("/readyz")
+            .body(Vec::new())
+            .map_err(|error| Fault::internal(format!("a request cannot be built: {error}")))?;
+        call("its readiness", client.request_text(request)).await.map(drop)
+    }
+
+    async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {
+        let pki = self.directory.pki(&cluster.id).await?;
+        let taints = self.directory.taints(&cluster.id);
+        let objects = base_manifests(cluster, &pki, &self.images, &taints, &self.name_servers)?;
+        apply(&self.client(&cluster.id).await?, &objects).await
+    }
+
+    async fn dns_ready(&self, cluster: &Cluster) -> Outcome<()> {
+        if !is_wanted(cluster, COREDNS_ADDON) {
+            return Ok(());
+        }
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client(&cluster.id).await?, SYSTEM_NAMESPACE);
+        let list = call("its DNS endpoints", slices.list(&ListParams::default().labels(DNS_SELECTOR))).await?;
+        let is_ready = |slice: &EndpointSlice| {
+            slice
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false)))
+        };
+        if list.items.iter().any(is_ready) {
+            return Ok(());
+        }
+        Err(Fault::unavailable(format!("no pod answers for the DNS service of cluster {} yet", cluster.id)))
+    }
+
+    async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>> {
+        let nodes: Api<Node> = Api::all(self.client(&cluster.id).await?);
+        let list = call("its nodes", nodes.list(&ListParams::default())).await?;
+        Ok(list.items.iter().map(nodes::view).collect())
+    }
+
+    async fn settle_node(&self, cluster: &Cluster, node: &str, wanted: &NodeWanted) -> Outcome<()> {
+        nodes::settle(&self.client(&cluster.id).await?, node, wanted).await
+    }
+
+    async fn drain(&self, cluster: &Cluster, node: &str) -> Outcome<DrainOutcome> {
+        drain::drain(&self.client(&cluster.id).await?, node).await
+    }
+
+    async fn delete_node(&self, cluster: &Cluster, node: &str) -> Outcome<()> {
+        let nodes: Api<Node> = Api::all(self.client(&cluster.id).await?);
+        match tokio::time::timeout(CALL_TIMEOUT, nodes.delete(node, &DeleteParams::default())).await {
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+            Ok(answer) => answer.map(drop).map_err(|error| fault(&format!("node {node}"), &error)),
+            Err(_) => Err(timed_out(&format!("node {node}"))),
+        }
+    }
+
+    fn changes(&self) -> broadcast::Receiver<String> {
+        self.changes.subscribe()
+    }
+
+    fn watch(&self, cluster: &Cluster) {
+        let mut entries = self.entries();
+        let entry = entries.entry(cluster.id.clone()).or_default();
+        if entry.watch.as_ref().is_some_and(|watch| !watch.is_finished()) {
+            return;
+        }
+        let watcher = watch::Watcher {
+            cluster_id: cluster.id.clone(),
+            directory: Arc::clone(&self.directory),
+            dialer: Arc::clone(&self.dialer),
+            changes: self.changes.clone(),
+        };
+        entry.watch = Some(tokio::spawn(watcher.run()).abort_handle());
+    }
+
+    fn forget(&self, cluster_id: &str) {
+        // Dropping the entry ends its watch.
+        self.entries().remove(cluster_id);
+    }
+}
+
+/// Waits for one request on `what`, for a bounded time.
+pub(crate) async fn call<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Outcome<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|error| fault(what, &error)),
+        Err(_) => Err(timed_out(what)),
+    }
+}
+
+pub(crate) fn timed_out(what: &str) -> Fault {
+    Fault::unavailable(format!(
+        "the cluster's API server did not answer about {what} within {} s",
+        CALL_TIMEOUT.as_secs()
+    ))
+}
+
+/// A refusal of the API server, or that it cannot be reached, in our words.
+pub(crate) fn fault(what: &str, error: &kube::Error) -> Fault {
+    use sampan_store::model::FaultKind;
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 => Fault::new(FaultKind::NotFound("Object".into()), format!("{what}: {}", status.message)),
+            409 => Fault::new(FaultKind::Conflict, format!("{what}: {}", status.message)),
+            429 | 500.. => Fault::unavailable(format!("the cluster's API server on {what}: {}", status.message)),
+            _ => Fault::internal(format!("the cluster's API server refused {what}: {}", status.message)),
+        },
+        other => Fault::unavailable(format!("the cluster's API server cannot be asked about {what}: {}", chain(other))),
+    }
+}
+
+/// An error with its causes: "service error" alone helps nobody.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,302 @@
+//! What a managed control plane's machine must be: etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
+
+use std::net::Ipv4Addr;
+
+use sampan_agents::spec::{File, NodeSpec, Probe, Process};
+use sampan_store::model::{Cluster, Machine, Outcome};
+use serde_json::json;
+
+use super::{
+    API_PORT,
+    certificate::CertifiedKey,
+    kubeconfig::Kubeconfig,
+    parts::{
+        PKI_DIR, command_line, component, go_environment, pair_files, pod_routes, process, public_file, secret_file,
+    },
+    pki::{FRONT_PROXY_CLIENT, Pki, first_service_ip},
+};
+
+/// Time that a node may be silent before it counts as not ready. Kubelets report every 10 s; busy hosts are late at times.
+const NODE_GRACE: &str = "40s";
+/// Validity of the certificates that the cluster signs for kubelets.
+const SIGNED_VALID: &str = "8760h";
+
+/// What decides a control plane's machine.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlPlaneInputs<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Its certificates and keys.
+    pub pki: &'a Pki,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// All workers of the cluster: webhooks and aggregated APIs are pods on them.
+    pub workers: &'a [Machine],
+}
+
+/// Says what the machine must be.
+///
+/// # Errors
+/// Internal, when the cluster's record makes no sense (an empty service network).
+pub fn control_plane_spec(inputs: &ControlPlaneInputs<'_>) -> Outcome<NodeSpec> {
+    Ok(NodeSpec {
+        timezone: inputs.cluster.control_plane.timezone.clone(),
+        files: files(inputs),
+        routes: pod_routes(inputs.machine, inputs.workers),
+        sysctls: [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into(),
+        registry_mirror: false,
+        processes: vec![etcd(inputs), api_server(inputs)?, controller_manager(inputs), scheduler(inputs)],
+    })
+}
+
+fn files(inputs: &ControlPlaneInputs<'_>) -> Vec<File> {
+    let pki = inputs.pki;
+    let mut files = vec![
+        public_file(format!("{PKI_DIR}/client-ca.crt"), pki.client_authorities()),
+        public_file(format!("{PKI_DIR}/front-proxy-ca.crt"), &pki.front_proxy_ca.certificate),
+        public_file(format!("{PKI_DIR}/etcd-ca.crt"), &pki.etcd_ca.certificate),
+        secret_file(format!("{PKI_DIR}/sa.key"), &pki.service_account.private),
+        public_file(format!("{PKI_DIR}/sa.pub"), &pki.service_account.public),
+        // kube-controller-manager takes exactly one certificate here, without the chain that a user's authority may have.
+        public_file(format!("{PKI_DIR}/signing-ca.crt"), pki.cluster_ca.first_certificate()),
+        secret_file("/etc/kubernetes/encryption.json", encryption(pki)),
+        public_file("/etc/kubernetes/authentication.json", authentication()),
+        secret_file("/etc/kubernetes/controller-manager.conf", local_kubeconfig(pki, &pki.controller_manager)),
+        secret_file("/etc/kubernetes/scheduler.conf", local_kubeconfig(pki, &pki.scheduler)),
+    ];
+    for (name, pair) in [
+        ("ca", &pki.cluster_ca),
+        ("etcd-server", &pki.etcd_server),
+        ("etcd-peer", &pki.etcd_peer),
+        ("etcd-client", &pki.etcd_client),
+        ("apiserver", &pki.api_server),
+        ("kubelet-client", &pki.kubelet_client),
+        ("front-proxy-client", &pki.front_proxy_client),
+        ("local-server", &pki.local_server),
+    ] {
+        files.extend(pair_files(&format!("{PKI_DIR}/{name}"), pair));
+    }
+    files
+}
+
+/// Secrets are encrypted with XSalsa20 and Poly1305 before they reach etcd; `identity` reads what was written before a key.
+fn encryption(pki: &Pki) -> String {
+    json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
+        "resources": [{
+            "resources": ["secrets"],
+            "providers": [
+                {"secretbox": {"keys": [{"name": "key1", "secret": pki.encryption_key}]}},
+                {"identity": {}},
+            ],
+        }],
+    })
+    .to_string()
+}
+
+/// Nobody is anonymous, except probes: the agents' and the balancer's carry no secret.
+fn authentication() -> String {
+    json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "anonymous": {
+            "enabled": true,
+            "conditions": [{"path": "/livez"}, {"path": "/readyz"}, {"path": "/healthz"}],
+        },
+    })
+    .to_string()
+}
+
+fn local_kubeconfig(pki: &Pki, client: &CertifiedKey) -> String {
+    let url = format!("https://127.0.0.1:{API_PORT}");
+    Kubeconfig { url: &url, authority: &pki.cluster_ca.certificate, client, user: "component", context: "default" }
+        .text()
+}
+
+fn pki_path(name: &str) -> String {
+    format!("{PKI_DIR}/{name}")
+}
+
+fn etcd(inputs: &ControlPlaneInputs<'_>) -> Process {
+    let peer = "https://127.0.0.1:2380".to_owned();
+    let client = "https://127.0.0.1:2379".to_owned();
+    let flags = [
+        ("name", inputs.machine.id.clone()),
+        ("data-dir", "/var/lib/etcd/member".into()),
+        ("initial-cluster", format!("{}={peer}", inputs.machine.id)),
+        ("initial-cluster-token", inputs.cluster.id.clone()),
+        ("initial-advertise-peer-urls", peer.clone()),
+        ("listen-peer-urls", peer),
+        ("listen-client-urls", client.clone()),
+        ("advertise-client-urls", client),
+        ("listen-metrics-urls", "http://127.0.0.1:2381".into()),
+        ("cert-file", pki_path("etcd-server.crt")),
+        ("key-file", pki_path("etcd-server.key")),
+        ("client-cert-auth", "true".into()),
+        ("trusted-ca-file", pki_path("etcd-ca.crt")),
+        ("peer-cert-file", pki_path("etcd-peer.crt")),
+        ("peer-key-file", pki_path("etcd-peer.key")),
+        ("peer-client-cert-auth", "true".into()),
+        ("peer-trusted-ca-file", pki_path("etcd-ca.crt")),
+        // A single member has nobody to wait for: it elects itself within half a second, while the API server starts.
+        ("heartbeat-interval", "100".into()),
+        ("election-timeout", "500".into()),
+        ("snapshot-count", "5000".into()),
+        ("log-level", "warn".into()),
+    ];
+    let mut etcd = process("etcd", command_line(component(&inputs.cluster.version, "etcd"), flags));
+    etcd.env = go_environment(50, 96, None);
+    etcd.ready = Some(Probe::Http("http://127.0.0.1:2381/health".into()));
+    etcd.restart_on = ["etcd-server.crt", "etcd-peer.crt", "etcd-ca.crt"].into_iter().map(pki_path).collect();
+    etcd
+}
+
+fn api_server(inputs: &ControlPlaneInputs<'_>) -> Outcome<Process> {
+    let cluster = inputs.cluster;
+    let mut flags = vec![
+        ("advertise-address", inputs.machine.ip.to_string()),
+        ("bind-address", Ipv4Addr::UNSPECIFIED.to_string()),
+        ("secure-port", API_PORT.to_string()),
+        ("service-cluster-ip-range", cluster.network.service_cidr.to_string()),
+        ("allow-privileged", "true".into()),
+        ("authorization-mode", "Node,RBAC".into()),
+        ("enable-admission-plugins", "NodeRestriction".into()),
+        ("authentication-config", "/etc/kubernetes/authentication.json".into()),
+        ("encryption-provider-config", "/etc/kubernetes/encryption.json".into()),
+        ("profiling", "false".into()),
+        ("kubelet-preferred-address-types", "InternalIP".into()),
+        ("enable-aggregator-routing", "true".into()),
+    ];
+    flags.extend(api_server_certificates());
+    flags.extend(token_flags(cluster));
+    // Checked here, so that a broken record fails before a process does.
+    first_service_ip(cluster)?;
+    let mut api = process("kube-apiserver", command_line(component(&cluster.version, "kube-apiserver"), flags));
+    api.env = go_environment(60, 320, cluster.control_plane.timezone.as_deref());
+    // Not `after` etcd: etcd accepts connections before it serves them, and the API server has a second of its own work
+    // to do first.
+    api.wait_for = Some(Probe::Tcp("127.0.0.1:2379".into()));
+    api.ready = Some(Probe::Http(format!("https://127.0.0.1:{API_PORT}/readyz")));
+    api.restart_on = [
+        "apiserver.crt",
+        "client-ca.crt",
+        "front-proxy-ca.crt",
+        "front-proxy-client.crt",
+        "kubelet-client.crt",
+        "etcd-client.crt",
+        "etcd-ca.crt",
+        "sa.key",
+    ]
+    .into_iter()
+    .map(pki_path)
+    .chain(["/etc/kubernetes/encryption.json".to_owned(), "/etc/kubernetes/authentication.json".to_owned()])
+    .collect();
+    Ok(api)
+}
+
+fn api_server_certificates() -> [(&'static str, String); 16] {
+    [
+        ("etcd-servers", "https://127.0.0.1:2379".into()),
+        ("etcd-cafile", pki_path("etcd-ca.crt")),
+        ("etcd-certfile", pki_path("etcd-client.crt")),
+        ("etcd-keyfile", pki_path("etcd-client.key")),
+        ("tls-cert-file", pki_path("apiserver.crt")),
+        ("tls-private-key-file", pki_path("apiserver.key")),
+        ("tls-min-version", "VersionTLS12".into()),
+        ("client-ca-file", pki_path("client-ca.crt")),
+        ("kubelet-certificate-authority", pki_path("ca.crt")),
+        ("kubelet-client-certificate", pki_path("kubelet-client.crt")),
+        ("kubelet-client-key", pki_path("kubelet-client.key")),
+        ("proxy-client-cert-file", pki_path("front-proxy-client.crt")),
+        ("proxy-client-key-file", pki_path("front-proxy-client.key")),
+        ("requestheader-client-ca-file", pki_path("front-proxy-ca.crt")),
+        ("requestheader-allowed-names", FRONT_PROXY_CLIENT.into()),
+        ("requestheader-username-headers", "X-Remote-User".into()),
+    ]
+}
+
+/// Service account tokens: who issues them and for whom.
+fn token_flags(cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let options = &cluster.control_plane;
+    let default_issuer = || format!("https://kubernetes.default.svc.{}", cluster.network.cluster_domain);
+    let mut issuers: Vec<String> = options
+        .service_account_issuer
+        .iter()
+        .flat_map(|list| list.split(','))
+        .map(|issuer| issuer.trim().to_owned())
+        .filter(|issuer| !issuer.is_empty())
+        .collect();
+    if issuers.is_empty() {
+        issuers.push(default_issuer());
+    }
+    let mut flags = vec![
+        ("requestheader-group-headers", "X-Remote-Group".to_owned()),
+        ("requestheader-extra-headers-prefix", "X-Remote-Extra-".to_owned()),
+        ("service-account-key-file", pki_path("sa.pub")),
+        ("service-account-signing-key-file", pki_path("sa.key")),
+    ];
+    // The first one signs; tokens of all are accepted.
+    flags.extend(issuers.into_iter().map(|issuer| ("service-account-issuer", issuer)));
+    let audiences: Vec<&str> =
+        options.api_audiences.iter().map(|audience| audience.trim()).filter(|audience| !audience.is_empty()).collect();
+    if !audiences.is_empty() {
+        flags.push(("api-audiences", audiences.join(",")));
+    }
+    flags
+}
+
+fn controller_manager(inputs: &ControlPlaneInputs<'_>) -> Process {
+    let cluster = inputs.cluster;
+    let flags = [
+        ("kubeconfig", "/etc/kubernetes/controller-manager.conf".to_owned()),
+        ("bind-address", "127.0.0.1".into()),
+        ("tls-cert-file", pki_path("local-server.crt")),
+        ("tls-private-key-file", pki_path("local-server.key")),
+        ("cluster-name", cluster.id.clone()),
+        // The server itself gives each node its part of the pod network.
+        ("allocate-node-cidrs", "false".into()),
+        ("cluster-cidr", cluster.network.pod_cidr.to_string()),
+        ("service-cluster-ip-range", cluster.network.service_cidr.to_string()),
+        ("root-ca-file", pki_path("ca.crt")),
+        ("service-account-private-key-file", pki_path("sa.key")),
+        ("cluster-signing-cert-file", pki_path("signing-ca.crt")),
+        ("cluster-signing-key-file", pki_path("ca.key")),
+        ("cluster-signing-duration", SIGNED_VALID.into()),
+        ("use-service-account-credentials", "true".into()),
+        ("node-monitor-grace-period", NODE_GRACE.into()),
+        // Each controller has a service account of its own, which is looked up at the start: at the default of 20 requests
+        // a second that alone takes five seconds.
+        ("kube-api-qps", "300".into()),
+        ("kube-api-burst", "400".into()),
+        ("leader-elect", "false".into()),
+        ("profiling", "false".into()),
+    ];
+    let command = command_line(component(&cluster.version, "kube-controller-manager"), flags);
+    let mut manager = process("kube-controller-manager", command);
+    // CronJobs without a zone of their own follow this process's.
+    manager.env = go_environment(50, 160, cluster.control_plane.timezone.as_deref());
+    manager.after = vec!["kube-apiserver".into()];
+    manager.ready = Some(Probe::Http("https://127.0.0.1:10257/healthz".into()));
+    manager.restart_on = ["ca.crt", "sa.key"].into_iter().map(pki_path).collect();
+    manager.restart_on.push("/etc/kubernetes/controller-manager.conf".into());
+    manager
+}
+
+fn scheduler(inputs: &ControlPlaneInputs<'_>) -> Process {
+    let cluster = inputs.cluster;
+    let flags = [
+        ("kubeconfig", "/etc/kubernetes/scheduler.conf".to_owned()),
+        ("bind-address", "127.0.0.1".into()),
+        ("tls-cert-file", pki_path("local-server.crt")),
+        ("tls-private-key-file", pki_path("local-server.key")),
+        ("leader-elect", "false".into()),
+        ("profiling", "false".into()),
+    ];
+    let mut scheduler = process("kube-scheduler", command_line(component(&cluster.version, "kube-scheduler"), flags));
+    scheduler.env = go_environment(50, 96, cluster.control_plane.timezone.as_deref());
+    scheduler.after = vec!["kube-apiserver".into()];
+    scheduler.ready = Some(Probe::Http("https://127.0.0.1:10259/healthz".into()));
+    scheduler.restart_on = vec!["/etc/kubernetes/scheduler.conf".into()];
+    scheduler
+}

@@ -1,0 +1,48 @@
+//! What a Kubernetes cluster is made of: certificates, command lines, configuration files, manifests, kubeconfigs, and
+//! how its API is reached.
+//!
+//! All but [`access`] and [`vault`] is pure: it takes records and returns values. [`control_plane_spec`] and
+//! [`worker_spec`] say what a machine must be, the agents make it so. [`access`] speaks to a cluster's API through the
+//! tunnel of its control plane's machine; [`vault`] is where secrets meet the store. Decisions about *when* anything
+//! happens belong to the controllers, not here.
+
+pub mod access;
+mod addons;
+mod apply;
+mod approval;
+mod blueprints;
+mod certificate;
+mod connect;
+mod containerd;
+mod control_plane;
+mod drain;
+mod facts;
+mod kubeconfig;
+mod kubelet;
+mod labels;
+mod network;
+mod nodes;
+mod parts;
+mod pem;
+mod pki;
+pub mod user_ca;
+pub mod vault;
+mod watch;
+mod worker;
+
+pub use addons::{Images, base_manifests};
+pub use blueprints::KubernetesBlueprints;
+pub use certificate::CertifiedKey;
+pub use control_plane::{ControlPlaneInputs, control_plane_spec};
+pub use facts::{HostFacts, ProxyBackend, proxy_backend};
+pub use kubeconfig::Kubeconfig;
+pub use kubelet::max_pods;
+pub use labels::{NodeLabels, node_labels};
+pub use pki::{ADMINISTRATORS, NodeCertificates, Pki, TokenKey, generate, node_certificates, user_certificate};
+pub use worker::{WorkerInputs, worker_spec};
+
+/// Port of every API server on its machine and on the virtual IP.
+pub const API_PORT: u16 = 6443;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,190 @@
+//! Where the secrets of clusters meet the store: the only file of this module that reads or writes records.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+use sampan_store::{
+    Batch, Store,
+    model::{Cluster, Fault, Machine, MachineRole, NodePool, Outcome, Taint, Timestamp},
+};
+
+use super::{
+    access::Directory,
+    pki::{self, NodeCertificates, Pki},
+};
+
+/// Clusters whose certificates are held in memory (about 12 KiB each); more are read again when they are needed.
+const CACHED_MAX: usize = 256;
+
+/// Nodes' certificates are issued again so long before they expire.
+const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Certificates and keys of clusters, in the store.
+#[derive(Clone)]
+pub struct Vault {
+    store: Store,
+    cached: Arc<Mutex<HashMap<String, Arc<Pki>>>>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// A vault in that store.
+    pub fn new(store: Store) -> Self {
+        Self { store, cached: Arc::default() }
+    }
+
+    /// Adds a cluster's certificates and keys to the batch that records them.
+    ///
+    /// # Errors
+    /// Internal, when they cannot be written as JSON.
+    pub fn record_pki(batch: &mut Batch, cluster_id: &str, pki: &Pki) -> Outcome<()> {
+        batch.secret(&pki_name(cluster_id), &to_json(pki)?);
+        Ok(())
+    }
+
+    /// Adds the removal of all secrets of a cluster to the batch that removes it.
+    pub fn erase(batch: &mut Batch, cluster_id: &str) {
+        batch.delete_secrets_under(&format!("cluster/{cluster_id}/"));
+    }
+
+    /// A cluster's certificates and keys.
+    ///
+    /// # Errors
+    /// `NotFound` when it has none; whatever the store says.
+    pub async fn pki(&self, cluster_id: &str) -> Outcome<Arc<Pki>> {
+        if let Some(pki) = self.lock().get(cluster_id) {
+            return Ok(Arc::clone(pki));
+        }
+        let pki: Arc<Pki> = self
+            .read(&pki_name(cluster_id))
+            .await?
+            .map(Arc::new)
+            .ok_or_else(|| Fault::not_found("Certificates", cluster_id))?;
+        let mut cached = self.lock();
+        if cached.len() >= CACHED_MAX {
+            cached.clear();
+        }
+        cached.insert(cluster_id.to_owned(), Arc::clone(&pki));
+        Ok(pki)
+    }
+
+    /// Finds a cluster's certificates and keys, or makes and records them. Idempotent.
+    ///
+    /// # Errors
+    /// As [`pki::generate`]; whatever the store says.
+    pub async fn ensure_pki(
+        &self,
+        cluster: &Cluster,
+        control_plane_ips: &[Ipv4Addr],
+        now: Timestamp,
+    ) -> Outcome<Arc<Pki>> {
+        match self.pki(&cluster.id).await {
+            Err(fault) if matches!(fault.kind, sampan_store::model::FaultKind::NotFound(_)) => {}
+            found => return found,
+        }
+        let user_ca = match &cluster.control_plane.user_ca_secret {
+            Some(name) => Some(self.store.secret(name).await?.ok_or_else(|| Fault::not_found("Secret", name))?),
+            None => None,
+        };
+        let user_ca = user_ca
+            .as_deref()
+            .map(|bytes| {
+                std::str::from_utf8(bytes).map_err(|_| Fault::invalid("user_ca", "user_ca must be PEM text in UTF-8"))
+            })
+            .transpose()?;
+        let pki = pki::generate(cluster, control_plane_ips, now, user_ca)?;
+        let mut batch = Batch::new();
+        Self::record_pki(&mut batch, &cluster.id, &pki)?;
+        self.store.commit(batch).await?;
+        self.pki(&cluster.id).await
+    }
+
+    /// The certificates that a worker starts with: found, or issued and recorded. Idempotent; a month before they expire
+    /// new ones are issued (the kubelet has renewed its own by then, kube-proxy cannot).
+    ///
+    /// # Errors
+    /// Internal when the machine is no member of a cluster; whatever the store says.
+    pub async fn ensure_node_certificates(&self, machine: &Machine, now: Timestamp) -> Outcome<NodeCertificates> {
+        let membership = machine
+            .membership
+            .as_ref()
+            .ok_or_else(|| Fault::internal(format!("machine {} is in no cluster", machine.id)))?;
+        let name = format!("cluster/{}/machine/{}", membership.cluster_id, machine.id);
+        if let Some(found) = self.read::<NodeCertificates>(&name).await?
+            && found.expires() > now.checked_add(RENEW_BEFORE).unwrap_or(Timestamp::MAX)
+        {
+            return Ok(found);
+        }
+        let pki = self.pki(&membership.cluster_id).await?;
+        let issued = pki::node_certificates(&pki, &membership.node_name, machine.ip, now)?;
+        let mut batch = Batch::new();
+        batch.secret(&name, &to_json(&issued)?);
+        self.store.commit(batch).await?;
+        Ok(issued)
+    }
+
+    /// Forgets what is held in memory of a cluster.
+    pub fn forget(&self, cluster_id: &str) {
+        self.lock().remove(cluster_id);
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Outcome<Option<T>> {
+        let Some(bytes) = self.store.secret(name).await? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Fault::internal(format!("the stored secret {name} cannot be read: {error}")))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Pki>>> {
+        // A map of finished values is whole after a panic, too.
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Directory for Vault {
+    async fn pki(&self, cluster_id: &str) -> Outcome<Arc<Pki>> {
+        Self::pki(self, cluster_id).await
+    }
+
+    fn control_plane(&self, cluster_id: &str) -> Option<String> {
+        self.store
+            .list_of::<Machine>(cluster_id)
+            .into_iter()
+            .find(|machine| machine.membership.as_ref().is_some_and(|m| m.role == MachineRole::ControlPlane))
+            .map(|machine| machine.id.clone())
+    }
+
+    fn worker_ip(&self, cluster_id: &str, node_name: &str) -> Option<Ipv4Addr> {
+        self.store
+            .list_of::<Machine>(cluster_id)
+            .into_iter()
+            .find(|machine| {
+                machine.is_worker_of(cluster_id)
+                    && machine.membership.as_ref().is_some_and(|m| m.node_name == node_name)
+            })
+            .map(|machine| machine.ip)
+    }
+
+    fn taints(&self, cluster_id: &str) -> Vec<Taint> {
+        self.store.list_of::<NodePool>(cluster_id).iter().flat_map(|pool| pool.taints.clone()).collect()
+    }
+}
+
+fn pki_name(cluster_id: &str) -> String {
+    format!("cluster/{cluster_id}/pki")
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Outcome<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Fault::internal(format!("a secret cannot be written as JSON: {error}")))
+}

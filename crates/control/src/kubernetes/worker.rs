@@ -1,0 +1,219 @@
+//! What a worker's machine must be: containerd, kubelet, kube-proxy, and the pod network between them.
+
+use std::net::Ipv4Addr;
+
+use sampan_agents::spec::{File, NodeSpec, Probe, Process};
+use sampan_store::model::{Cluster, Fault, Machine, NodePool, Outcome};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    API_PORT,
+    addons::Images,
+    containerd,
+    facts::HostFacts,
+    kubeconfig::Kubeconfig,
+    kubelet::{kube_proxy_config, kubelet_config},
+    labels::node_labels,
+    network,
+    parts::{
+        PKI_DIR, command_line, component, go_environment, pair_files, pod_routes, process, public_file, secret_file,
+    },
+    pki::{NodeCertificates, Pki},
+};
+
+/// The kubelet's own: client certificates that it renews are kept beside it, see [`files`].
+const KUBELET_DIR: &str = "/var/lib/kubelet";
+const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.json";
+const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
+const KUBE_PROXY_CONFIG: &str = "/etc/kubernetes/kube-proxy.json";
+/// kube-proxy's kubeconfig.
+pub(crate) const KUBE_PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.conf";
+/// Name servers that pods with the node's DNS policy, CoreDNS among them, use.
+pub(crate) const RESOLV_CONF: &str = "/etc/kubernetes/resolv.conf";
+const USER_DATA: &str = "/var/lib/sampan/user-data";
+
+/// What decides a worker's machine.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerInputs<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Its certificates and keys.
+    pub pki: &'a Pki,
+    /// This node's certificates: issued once and stored, or the machine's specification would change at every look.
+    pub certificates: &'a NodeCertificates,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Its pool.
+    pub pool: Option<&'a NodePool>,
+    /// Address of the control plane's machine.
+    pub control_plane_ip: Ipv4Addr,
+    /// All workers of the cluster.
+    pub workers: &'a [Machine],
+    /// The images of the bundle.
+    pub images: &'a Images,
+    /// The host.
+    pub facts: &'a HostFacts,
+    /// CPU of the instance type in thousandths; `None`: the host's.
+    pub cpu_millis: Option<u64>,
+    /// Memory of the instance type in bytes; `None`: the host's.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Says what the machine must be.
+///
+/// # Errors
+/// Internal, when the machine is no worker with a part of the pod network.
+pub fn worker_spec(inputs: &WorkerInputs<'_>) -> Outcome<NodeSpec> {
+    let machine = inputs.machine;
+    let membership = machine.membership.as_ref();
+    let (Some(node_name), Some(own_pods)) =
+        (membership.map(|m| m.node_name.as_str()), membership.and_then(|m| m.pod_cidr))
+    else {
+        return Err(Fault::internal(format!("machine {} has no part of the pod network", machine.id)));
+    };
+    let mut files = common_files(inputs);
+    files.extend(containerd::files(inputs.facts, &inputs.images.pause));
+    files.extend(network::files(inputs.cluster, own_pods));
+    files.push(public_file(KUBELET_CONFIG, kubelet_config(inputs, own_pods).to_string()));
+    files.push(public_file(KUBE_PROXY_CONFIG, kube_proxy_config(inputs, node_name).to_string()));
+    let user_data = inputs.pool.and_then(|pool| pool.user_data.as_deref()).filter(|text| !text.trim().is_empty());
+    let mut processes = vec![containerd::containerd(), network::rules_process()];
+    if let Some(text) = user_data {
+        files.push(File { mode: 0o700, ..secret_file(USER_DATA, text) });
+        processes.push(user_data_process());
+    }
+    processes.push(prefetch(inputs.images));
+    processes.push(kubelet(inputs, node_name, user_data.is_some()));
+    processes.push(kube_proxy(inputs));
+    Ok(NodeSpec {
+        timezone: inputs.cluster.control_plane.timezone.clone(),
+        files,
+        routes: pod_routes(machine, inputs.workers),
+        sysctls: sysctls(),
+        registry_mirror: true,
+        processes,
+    })
+}
+
+fn sysctls() -> std::collections::BTreeMap<String, String> {
+    [
+        ("net.ipv4.ip_forward", "1"),
+        // Replies between pods of one node must pass the address translation that their requests passed.
+        ("net.bridge.bridge-nf-call-iptables", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Certificates, kubeconfigs, name servers.
+///
+/// The kubelet keeps the certificates that it renews in its own folder and prefers them to those written here, which are
+/// only what it starts with; so writing them again does no harm. The client's is in the kubeconfig too: from there it is
+/// taken when the kubelet's own has expired, because the machine was off for long.
+fn common_files(inputs: &WorkerInputs<'_>) -> Vec<File> {
+    let (pki, own) = (inputs.pki, inputs.certificates);
+    let url = format!("https://{}:{API_PORT}", inputs.cluster.network.api_vip);
+    let kubeconfig = |client| {
+        Kubeconfig { url: &url, authority: &pki.cluster_ca.certificate, client, user: "component", context: "default" }
+            .text()
+    };
+    let mut files = vec![
+        public_file(format!("{PKI_DIR}/ca.crt"), &pki.cluster_ca.certificate),
+        secret_file(KUBELET_KUBECONFIG, kubeconfig(&own.kubelet_client)),
+        secret_file(KUBE_PROXY_KUBECONFIG, kubeconfig(&own.kube_proxy)),
+        public_file("/etc/machine-id", machine_id_file(inputs.machine)),
+        public_file(RESOLV_CONF, resolv_conf(inputs.facts)),
+    ];
+    files.extend(pair_files(&format!("{KUBELET_DIR}/pki/kubelet-client"), &own.kubelet_client));
+    files.extend(pair_files(&format!("{KUBELET_DIR}/pki/kubelet-server"), &own.kubelet_server));
+    files
+}
+
+/// What identifies an operating system: 32 hexadecimal digits.
+fn machine_id_file(machine: &Machine) -> String {
+    let digest = Sha256::digest(machine.id.as_bytes());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect()
+}
+
+fn resolv_conf(facts: &HostFacts) -> String {
+    if facts.name_servers.is_empty() {
+        return "# The host has no name server that machines can reach.\n".to_owned();
+    }
+    facts.name_servers.iter().map(|server| format!("nameserver {server}\n")).collect()
+}
+
+/// The API server listens. A node may register from then on; that everything else of it is ready takes another second.
+/// The machine itself is asked, since the balancer would accept a connection before anybody answers behind it.
+fn api_listens(inputs: &WorkerInputs<'_>) -> Probe {
+    Probe::Tcp(format!("{}:{API_PORT}", inputs.control_plane_ip))
+}
+
+fn kubelet(inputs: &WorkerInputs<'_>, node_name: &str, has_user_data: bool) -> Process {
+    let labels: Vec<String> = node_labels(inputs.cluster, inputs.pool, inputs.machine)
+        .registered
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let flags = [
+        ("config", KUBELET_CONFIG.to_owned()),
+        ("kubeconfig", KUBELET_KUBECONFIG.to_owned()),
+        ("root-dir", KUBELET_DIR.to_owned()),
+        ("cert-dir", format!("{KUBELET_DIR}/pki")),
+        ("hostname-override", node_name.to_owned()),
+        ("node-ip", inputs.machine.ip.to_string()),
+        ("node-labels", labels.join(",")),
+    ];
+    let mut kubelet = process("kubelet", command_line(component(&inputs.cluster.version, "kubelet"), flags));
+    kubelet.env = go_environment(75, 128, inputs.cluster.control_plane.timezone.as_deref());
+    kubelet.after = vec!["containerd".into(), "pod-network".into()];
+    if has_user_data {
+        kubelet.after.push("user-data".into());
+    }
+    kubelet.wait_for = Some(api_listens(inputs));
+    kubelet.ready = Some(Probe::Http("http://127.0.0.1:10248/healthz".into()));
+    kubelet.restart_on = vec![
+        KUBELET_CONFIG.to_owned(),
+        KUBELET_KUBECONFIG.to_owned(),
+        RESOLV_CONF.to_owned(),
+        format!("{PKI_DIR}/ca.crt"),
+    ];
+    kubelet
+}
+
+fn kube_proxy(inputs: &WorkerInputs<'_>) -> Process {
+    let flags = [("config", KUBE_PROXY_CONFIG.to_owned())];
+    let mut proxy = process("kube-proxy", command_line(component(&inputs.cluster.version, "kube-proxy"), flags));
+    proxy.env = go_environment(75, 64, None);
+    proxy.wait_for = Some(api_listens(inputs));
+    proxy.ready = Some(Probe::Http("http://127.0.0.1:10256/livez".into()));
+    proxy.restart_on = vec![KUBE_PROXY_CONFIG.to_owned(), KUBE_PROXY_KUBECONFIG.to_owned()];
+    proxy
+}
+
+/// Fetches what every first pod needs while the API server is still starting. What cannot be fetched now is fetched by the
+/// kubelet later, so this never fails.
+fn prefetch(images: &Images) -> Process {
+    let script = "for image in \"$@\"; do \
+                  /opt/sampan/bin/ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d \"$image\" >/dev/null \
+                  || echo \"$image could not be fetched early\"; done";
+    let mut command: Vec<String> = ["/bin/sh", "-c", script, "prefetch"].map(String::from).into();
+    command.extend([images.pause.clone(), images.coredns.clone()]);
+    let mut prefetch = process("prefetch", command);
+    prefetch.oneshot = true;
+    prefetch.after = vec!["containerd".into()];
+    prefetch
+}
+
+/// Runs the pool's user data once in a machine's life, for at most ten minutes. As on a server of a cloud, its failure
+/// does not keep the node from joining; the process's log has what it said.
+fn user_data_process() -> Process {
+    let script = format!(
+        "set -u; done={USER_DATA}.done; [ -e \"$done\" ] && exit 0; \
+         if [ \"$(head -c 2 {USER_DATA})\" = '#!' ]; then timeout 600 {USER_DATA} </dev/null; \
+         else echo 'user data is not a script (it does not begin with #!) and is not run'; fi; \
+         code=$?; echo \"user data ended with code $code\"; echo \"$code\" > \"$done\""
+    );
+    let mut run = process("user-data", vec!["/bin/sh".into(), "-c".into(), script]);
+    run.oneshot = true;
+    run
+}
