@@ -5,6 +5,8 @@
 //! plane. Nothing here knows clusters, tasks or the store.
 
 pub mod balancer;
+mod children;
+mod disk;
 mod http;
 pub mod node;
 mod relay;

@@ -7,8 +7,12 @@ mod common;
 
 use std::process::Command;
 
-use common::{Machine, Server, eventually, spec};
-use sampan_agents::spec::{NodeSpec, Process, Route};
+use common::{Machine, Server, eventually, soon, spec};
+use sampan_agents::{
+    balancer::{self, CONTROL_SOCKET, Client, Config, Listener, VirtualIp},
+    spec::{NodeSpec, Process, Route},
+};
+use tokio_util::sync::CancellationToken;
 
 const INSIDE: &str = "SAMPAN_TEST_INSIDE_NAMESPACES";
 
@@ -128,4 +132,78 @@ async fn kernel_parameters_are_set() {
     let status = server.status("i-1", "the process has looked", |status| status.is_ready("app")).await;
     assert!(status.problems.is_empty(), "{:?}", status.problems);
     assert_eq!(machine.lines("seen"), ["1"]);
+}
+
+#[tokio::test]
+async fn virtual_ips_follow_the_configuration_and_the_bridges() {
+    if !is_inside("virtual_ips_follow_the_configuration_and_the_bridges") {
+        return;
+    }
+    ip("link set lo up");
+    let make_bridge = || {
+        ip("link add br-vpc type bridge");
+        ip("addr add 10.200.0.1/20 dev br-vpc");
+        ip("link set br-vpc up");
+    };
+    make_bridge();
+    ip("addr add 10.200.0.77/32 dev br-vpc");
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let (stop, path) = (CancellationToken::new(), directory.path().to_owned());
+        let inner = stop.clone();
+        (stop, tokio::spawn(async move { balancer::run_until(&path, inner).await.unwrap() }))
+    };
+    let client = Client::new(&directory.path().join(CONTROL_SOCKET));
+    let answers = || async {
+        while client.status().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (stop, task) = start();
+    soon("the balancer answers", answers()).await;
+
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let vip = |last: u8, bridge: &str| VirtualIp { ip: [10, 200, 0, last].into(), bridge: bridge.into() };
+    let listen = "10.200.0.5:6443".parse().unwrap();
+    let listener = Listener { name: "api".into(), listen, backends: vec![backend.local_addr().unwrap()] };
+    let config = Config { virtual_ips: vec![vip(5, "br-vpc"), vip(6, "br-vpc")], listeners: vec![listener] };
+    let report = client.apply(&config).await.unwrap();
+    assert!(report.failures.is_empty(), "{report:?}");
+    let has = |last: u8| ip("-4 addr show").contains(&format!("inet 10.200.0.{last}/32"));
+    assert!(has(5) && has(6));
+    let through = || async {
+        tokio::net::TcpStream::connect(listen).await.unwrap();
+        soon("the connection comes through", backend.accept()).await.unwrap();
+    };
+    through().await;
+
+    // Docker makes the bridge anew.
+    ip("link del br-vpc");
+    soon("the loss is noticed", async {
+        while client.status().await.unwrap().failures.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    make_bridge();
+    eventually("the addresses are back", || has(5) && has(6)).await;
+    through().await;
+
+    // They outlive the balancer; what is no longer wanted goes, and nothing that was there before.
+    stop.cancel();
+    task.await.unwrap();
+    assert!(has(5));
+    ip("addr add 10.200.0.77/32 dev br-vpc");
+    let (stop, task) = start();
+    soon("the balancer answers", answers()).await;
+    let report =
+        client.apply(&Config { virtual_ips: vec![vip(6, "br-vpc"), vip(9, "br-none")], listeners: vec![] }).await;
+    let failures = report.unwrap().failures;
+    assert_eq!((failures.len(), failures[0].name.as_str()), (1, "10.200.0.9"));
+    assert!(failures[0].message.contains("br-none"));
+    assert!(!has(5) && has(6));
+    assert!(client.apply(&Config::default()).await.unwrap().failures.is_empty());
+    assert!(!has(6) && has(77));
+    stop.cancel();
+    task.await.unwrap();
 }

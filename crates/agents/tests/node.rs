@@ -122,7 +122,8 @@ async fn only_what_changed_is_restarted() {
     agent.put_spec(&wanted).await.unwrap();
     let after = server
         .status("i-1", "all run again", |status| {
-            running(3)(status) && ["changed", "configured"].iter().all(|name| pid(status, name) != pid(&before, name))
+            let replaced = |name: &&str| pid(status, name) != pid(&before, name);
+            running(3)(status) && status.spec_hash == wanted.hash() && ["changed", "configured"].iter().all(replaced)
         })
         .await;
     assert_eq!(pid(&after, "same"), pid(&before, "same"));

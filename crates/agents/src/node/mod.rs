@@ -1,13 +1,12 @@
 //! The node agent, `sampan node`: PID 1 of a node container, or a service on a real host. It keeps the machine as the
 //! last [`crate::spec::NodeSpec`] says, with the server or without it.
 //!
-//! [`reconcile`] owns what is changed, [`supervisor`] and [`unit`] the processes, [`children`] starting and reaping them;
+//! [`reconcile`] owns what is changed, [`supervisor`] and [`unit`] the processes;
 //! [`board`] is what the machine is doing, [`api`] shows it to the server through the tunnel.
 
 mod api;
 mod board;
 mod check;
-mod children;
 mod container;
 mod files;
 mod layout;
@@ -39,14 +38,16 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::Api,
     board::Board,
-    children::Children,
     log::Logs,
     reconcile::{Reconciler, Settings},
     unit::Context,
 };
-use crate::tunnel::{
-    dialer,
-    handshake::{Hello, PROTOCOL},
+use crate::{
+    children::Children,
+    tunnel::{
+        dialer,
+        handshake::{Hello, PROTOCOL},
+    },
 };
 
 /// Where containerd looks for the registry mirror.

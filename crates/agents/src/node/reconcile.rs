@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{check::check, files, mirror::Mirror, routes, supervisor::Supervisor, unit::Context};
-use crate::spec::NodeSpec;
+use crate::{disk, spec::NodeSpec};
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -113,7 +113,7 @@ impl Reconciler {
         if self.spec.as_ref() != Some(&spec) {
             let path = self.settings.state_dir.join(SPEC_FILE);
             let json = serde_json::to_vec(&*spec).map_err(|error| Rejected::NotStored(error.into()))?;
-            blocking(move || files::replace(&path, SPEC_MODE, &json, true)).await.map_err(Rejected::NotStored)?;
+            blocking(move || disk::replace(&path, SPEC_MODE, &json, true)).await.map_err(Rejected::NotStored)?;
             self.stored_hash.send_replace(spec.hash());
             self.spec = Some(spec);
         }

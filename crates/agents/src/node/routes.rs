@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr, process::Comman
 
 use ipnet::Ipv4Net;
 
-use super::children::Children;
-use crate::spec::Route;
+use crate::{children::Children, spec::Route};
 
 /// In the range that the kernel leaves to routing daemons and used by none that is known.
 const PROTOCOL: &str = "83";

@@ -19,11 +19,13 @@ use tokio::{
 
 use super::{
     board::Board,
-    children::{Child, Children, Exit},
     log::{Logs, ProcessLog},
     probe,
 };
-use crate::spec::{Process, ProcessState, ProcessStatus};
+use crate::{
+    children::{Child, Children, Exit},
+    spec::{Process, ProcessState, ProcessStatus},
+};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
