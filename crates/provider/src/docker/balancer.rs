@@ -48,6 +48,12 @@ impl Engine {
         self.remove(name).await
     }
 
+    /// Whether the engine has this image.
+    pub(super) async fn has_image(&self, image: &str) -> Result<bool, ProviderError> {
+        let call = self.docker.inspect_image(image);
+        Ok(self.look(format!("look at image {image}"), call).await?.is_some())
+    }
+
     /// The id behind a reference: a rebuilt image has the same name and another id.
     async fn image_id(&self, image: &str) -> Result<String, ProviderError> {
         let call = self.docker.inspect_image(image);

@@ -67,6 +67,14 @@ impl DockerProvider {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Whether the engine has this image.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn has_image(&self, image: &str) -> Result<bool, ProviderError> {
+        self.on_engine(|engine| async move { engine.has_image(image).await }).await
+    }
+
     /// The engine, connected to when it is not.
     async fn engine(&self) -> Result<Arc<Engine>, ProviderError> {
         let mut slot = self.shared.engine.lock().await;

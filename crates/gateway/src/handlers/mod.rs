@@ -1,0 +1,69 @@
+//! The table from operations to handlers, one file per resource. A handler decodes, calls control and encodes: about ten
+//! lines, no decisions.
+
+mod account;
+mod cluster;
+mod convert;
+mod create;
+mod info;
+mod machine;
+mod node;
+mod node_pool;
+
+use sampan_api::operations as op;
+
+use crate::edge::router::{Handler, Route};
+
+/// Boxes an `async fn(Call) -> Result<Reply, Refusal>` for the table.
+macro_rules! route {
+    ($operation:expr, $handler:path) => {{
+        let handler: Handler = |call| Box::pin($handler(call));
+        Route { operation: &$operation, handler }
+    }};
+}
+
+/// Every operation and what answers it. A test compares it with [`sampan_api::OPERATIONS`].
+pub fn routes() -> Vec<Route> {
+    vec![
+        route!(op::OPEN_ACK_SERVICE, account::open_service),
+        route!(op::DESCRIBE_USER_QUOTA, account::quota),
+        route!(op::DESCRIBE_KUBERNETES_VERSION_METADATA, account::versions),
+        route!(op::CREATE_CLUSTER, create::cluster_create),
+        route!(op::DESCRIBE_CLUSTERS_V1, cluster::list_v1),
+        route!(op::DESCRIBE_CLUSTERS, cluster::list),
+        route!(op::DESCRIBE_CLUSTER_DETAIL, cluster::detail),
+        route!(op::MODIFY_CLUSTER, cluster::modify),
+        route!(op::DELETE_CLUSTER, cluster::delete),
+        route!(op::DESCRIBE_CLUSTER_USER_KUBECONFIG, cluster::user_config),
+        route!(op::DESCRIBE_CLUSTER_CERTS, cluster::certs),
+        route!(op::DESCRIBE_CLUSTER_RESOURCES, info::resources),
+        route!(op::DESCRIBE_CLUSTER_LOGS, info::logs),
+        route!(op::DESCRIBE_EVENTS, info::events),
+        route!(op::DESCRIBE_TASK_INFO, info::task),
+        route!(op::DESCRIBE_CLUSTER_NODES, node::list),
+        route!(op::DELETE_CLUSTER_NODES, node::remove),
+        route!(op::SCALE_OUT_CLUSTER, node::scale_out),
+        route!(op::UPDATE_CLUSTER_SIZE_BY_ID, node::scale_to),
+        route!(op::CREATE_CLUSTER_NODE_POOL, node_pool::create),
+        route!(op::SCALE_CLUSTER_NODE_POOL, node_pool::scale),
+        route!(op::DESCRIBE_CLUSTER_NODE_POOLS, node_pool::list),
+        route!(op::DESCRIBE_CLUSTER_NODE_POOL_DETAIL, node_pool::detail),
+        route!(op::LIST_MACHINES, machine::list),
+        route!(op::CREATE_MACHINES, machine::create),
+        route!(op::DELETE_MACHINE, machine::delete),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_one_handler() {
+        let mut handled: Vec<_> = routes().iter().map(|route| route.operation.name).collect();
+        let mut offered: Vec<_> = sampan_api::OPERATIONS.iter().map(|operation| operation.name).collect();
+        handled.sort_unstable();
+        offered.sort_unstable();
+        assert_eq!(handled, offered);
+    }
+}

@@ -1,0 +1,74 @@
+//! Nodes: listed, removed, added.
+
+use sampan_api::{Refusal, types};
+use sampan_control::service::{
+    event::Paging,
+    node::{NodeFilter, NodesRemove},
+    node_pool::{ScaleOut, ScaleTo},
+};
+
+use super::convert::{self, comma_list};
+use crate::{
+    call::{Call, Reply},
+    faults::refusal,
+    views,
+};
+
+pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
+    let query = call.query::<types::DescribeClusterNodesQuery>()?.value;
+    let paging = Paging::check(("pageNumber", query.page_number), ("pageSize", query.page_size), 10, 100);
+    let paging = paging.map_err(refusal)?;
+    let filter = NodeFilter {
+        instance_ids: comma_list(query.instance_ids),
+        node_names: comma_list(query.node_names),
+        node_ips: comma_list(query.node_ips),
+        node_pool_id: query.nodepool_id,
+        state: query.state,
+    };
+    let id = call.path("ClusterId");
+    let page = call.service.nodes(&call.context, id, &filter, paging).map_err(refusal)?;
+    let pools = call.service.node_pools(&call.context, id, None).map_err(refusal)?;
+    let image_id = &call.service.settings().node_image.id;
+    let nodes = page.items.iter().map(|machine| {
+        let pool_id = machine.membership.as_ref().and_then(|member| member.node_pool_id.as_deref());
+        let pool = pools.iter().find(|(pool, _)| Some(pool.id.as_str()) == pool_id);
+        let charge_type = pool.map_or("PostPaid", |(pool, _)| sampan_control::service::node_pool::charge_type(pool));
+        views::node::node(machine, image_id, charge_type)
+    });
+    Reply::new(&types::DescribeClusterNodesResponse {
+        nodes: nodes.collect(),
+        page: views::page_info(paging, page.total),
+    })
+}
+
+/// Removed nodes are drained unless the body says otherwise: the 2019 edition promises it, the newer one has a field.
+pub(super) async fn remove(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::DeleteClusterNodesRequest>()?;
+    let input = NodesRemove {
+        nodes: body.value.nodes,
+        drain: body.value.drain_node.unwrap_or(true),
+        release: body.value.release_node.unwrap_or_default(),
+        unknown_fields: body.unknown_fields,
+    };
+    let task = call.service.nodes_remove(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
+    convert::started(task)
+}
+
+pub(super) async fn scale_out(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::ScaleOutClusterRequest>()?;
+    let input = ScaleOut {
+        count: body.value.count,
+        timeout_mins: body.value.timeout_mins,
+        unknown_fields: body.unknown_fields,
+        options: convert::scale_out_options(body.value),
+    };
+    let task = call.service.scale_out(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
+    convert::started(task)
+}
+
+pub(super) async fn scale_to(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::UpdateClusterSizeByIdRequest>()?;
+    let input: ScaleTo = convert::scale_to(body.value, body.unknown_fields);
+    let task = call.service.scale_to(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
+    convert::started(task)
+}

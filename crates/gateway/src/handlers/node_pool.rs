@@ -1,0 +1,41 @@
+//! Node pools.
+
+use sampan_api::{Refusal, types};
+
+use super::convert;
+use crate::{
+    call::{Call, Reply},
+    faults::refusal,
+    views,
+};
+
+pub(super) async fn create(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::CreateClusterNodePoolRequest>()?;
+    let input = convert::node_pool(body.value, body.unknown_fields);
+    let created = call.service.node_pool_create(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
+    Reply::new(&types::CreateClusterNodePoolResponse {
+        nodepool_id: created.node_pool_id,
+        request_id: String::new(),
+        task_id: Some(created.task_id),
+    })
+}
+
+pub(super) async fn scale(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::ScaleClusterNodePoolRequest>()?.value;
+    let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
+    convert::started(call.service.node_pool_scale(&call.context, cluster, pool, body.count).await.map_err(refusal)?)
+}
+
+pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
+    let query = call.query::<types::DescribeClusterNodePoolsQuery>()?.value;
+    let name = query.nodepool_name.as_deref();
+    let pools = call.service.node_pools(&call.context, call.path("ClusterId"), name).map_err(refusal)?;
+    let nodepools = pools.iter().map(|(pool, counts)| views::node_pool::node_pool(pool, *counts)).collect();
+    Reply::new(&types::DescribeClusterNodePoolsResponse { nodepools })
+}
+
+pub(super) async fn detail(call: Call) -> Result<Reply, Refusal> {
+    let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
+    let (pool, counts) = call.service.node_pool(&call.context, cluster, pool).map_err(refusal)?;
+    Reply::new(&views::node_pool::node_pool(&pool, counts))
+}

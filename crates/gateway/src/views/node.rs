@@ -1,0 +1,58 @@
+//! Nodes.
+
+use sampan_api::types;
+use sampan_control::service::instance_type::family;
+use sampan_store::model::{Machine, MachineState, MachineWanted};
+
+use super::time;
+
+/// A node. What belongs to billing is the documented constant of a pay-as-you-go instance that never expires.
+pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node {
+    let membership = machine.membership.as_ref();
+    let leaving = matches!(machine.wanted, MachineWanted::Leave | MachineWanted::Release);
+    let state = match machine.state {
+        _ if leaving => "removing",
+        MachineState::Pending | MachineState::Starting => "initial",
+        MachineState::Running => "running",
+        MachineState::Removing => "removing",
+        MachineState::Kept => "stopped",
+        MachineState::Failed => "failed",
+    };
+    let instance_status = match machine.state {
+        MachineState::Pending => "Pending",
+        MachineState::Starting => "Starting",
+        MachineState::Running => "Running",
+        MachineState::Removing => "Stopping",
+        MachineState::Kept | MachineState::Failed => "Stopped",
+    };
+    types::Node {
+        creation_time: time(machine.created),
+        error_message: machine.error.clone().unwrap_or_default(),
+        expired_time: "2099-12-31T23:59:00Z".into(),
+        host_name: membership.map_or_else(|| machine.id.clone(), |member| member.node_name.clone()),
+        image_id: image_id.to_owned(),
+        instance_charge_type: charge_type.to_owned(),
+        instance_id: machine.id.clone(),
+        instance_name: machine.instance_name.clone(),
+        instance_role: "Worker".into(),
+        instance_status: instance_status.into(),
+        instance_type: machine.instance_type.clone(),
+        instance_type_family: family(&machine.instance_type).to_owned(),
+        ip_address: vec![machine.ip.to_string()],
+        is_aliyun_node: true,
+        node_name: membership.map(|member| member.node_name.clone()).unwrap_or_default(),
+        node_status: node_status(machine, leaving).into(),
+        nodepool_id: membership.and_then(|member| member.node_pool_id.clone()).unwrap_or_default(),
+        source: machine.source.clone(),
+        state: state.into(),
+        spot_strategy: "NoSpot".into(),
+    }
+}
+
+fn node_status(machine: &Machine, leaving: bool) -> &str {
+    match machine.node_status.as_deref() {
+        _ if leaving => "Offline",
+        Some(status) => status,
+        None => "Unknown",
+    }
+}

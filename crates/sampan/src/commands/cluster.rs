@@ -1,0 +1,285 @@
+//! `sampan cluster`: friendly commands for clusters.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::{kubeconfig, task};
+use crate::{
+    Global,
+    client::{Client, Refused},
+    output::{Column, Format, entries, print_list, print_object, scalar},
+};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Create a managed cluster and wait until it runs
+    Create(Create),
+    /// List clusters
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one cluster
+    Show {
+        /// Name or id
+        cluster: String,
+    },
+    /// List a cluster's nodes
+    Nodes {
+        /// Name or id
+        cluster: String,
+    },
+    /// Print a kubeconfig, write it to a file, or merge it into one
+    Kubeconfig(kubeconfig::Arguments),
+    /// Set the number of nodes of the default pool's cluster to a larger total
+    Scale {
+        /// Name or id
+        cluster: String,
+        /// The new total
+        #[arg(long)]
+        nodes: u32,
+        /// Return at once
+        #[arg(long = "async")]
+        no_wait: bool,
+    },
+    /// Remove nodes
+    RemoveNode {
+        /// Name or id
+        cluster: String,
+        /// Node names or instance ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+        /// Keep the machine in the inventory instead of destroying it
+        #[arg(long)]
+        keep: bool,
+        /// Do not move its pods away first
+        #[arg(long)]
+        no_drain: bool,
+    },
+    /// Show a cluster's log
+    Logs {
+        /// Name or id
+        cluster: String,
+    },
+    /// Delete a cluster
+    Delete {
+        /// Name or id
+        cluster: String,
+        /// Keep its machines, VPC and load balancer
+        #[arg(long)]
+        retain_all: bool,
+        /// Return at once
+        #[arg(long = "async")]
+        no_wait: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Create {
+    /// Name
+    name: String,
+    /// Worker nodes
+    #[arg(long, default_value_t = 2)]
+    nodes: u32,
+    /// Kubernetes version; the newest without it
+    #[arg(long)]
+    version: Option<String>,
+    /// Instance type of the workers
+    #[arg(long, default_value = "ecs.g6.large")]
+    instance_type: String,
+    /// Pod network
+    #[arg(long)]
+    pod_cidr: Option<String>,
+    /// Service network
+    #[arg(long)]
+    service_cidr: Option<String>,
+    /// VPC to use or make; a new one without it
+    #[arg(long)]
+    vpc: Option<String>,
+    /// A JSON file with further fields of CreateCluster; options go before it
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print the request instead of sending it
+    #[arg(long)]
+    dry_run: bool,
+    /// Return at once
+    #[arg(long = "async")]
+    no_wait: bool,
+}
+
+pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    let client = super::client(global)?;
+    match command {
+        Command::Create(arguments) => create(global, &client, arguments).await,
+        Command::List => list(global, &client).await,
+        Command::Show { cluster } => show(global, &client, &cluster).await,
+        Command::Nodes { cluster } => nodes(global, &client, &cluster).await,
+        Command::Kubeconfig(arguments) => {
+            let id = find(&client, &arguments.cluster).await?;
+            kubeconfig::run(&client, &id, &arguments).await
+        }
+        Command::Scale { cluster, nodes, no_wait } => {
+            let id = find(&client, &cluster).await?;
+            let body = json!({ "num_of_nodes": nodes });
+            let answer = client.json("PUT", &format!("/clusters/{id}"), &[], Some(&body)).await?;
+            follow(global, &client, &answer, no_wait).await
+        }
+        Command::RemoveNode { cluster, nodes, keep, no_drain } => {
+            let id = find(&client, &cluster).await?;
+            let body = json!({ "nodes": nodes, "release_node": !keep, "drain_node": !no_drain });
+            let answer = client.json("POST", &format!("/clusters/{id}/nodes"), &[], Some(&body)).await?;
+            follow(global, &client, &answer, false).await
+        }
+        Command::Logs { cluster } => logs(global, &client, &cluster).await,
+        Command::Delete { cluster, retain_all, no_wait } => delete(global, &client, &cluster, retain_all, no_wait).await,
+    }
+}
+
+/// The id of the cluster with this name or id.
+pub(crate) async fn find(client: &Client, name_or_id: &str) -> anyhow::Result<String> {
+    let clusters = client.get("/clusters", &[]).await?;
+    let clusters = entries(&clusters);
+    let by = |field: &str| clusters.iter().find(|cluster| cluster[field] == name_or_id);
+    let found = by("cluster_id").or_else(|| by("name"));
+    match found {
+        Some(cluster) => Ok(scalar(&cluster["cluster_id"])),
+        None => bail!("there is no cluster {name_or_id}; `sampan cluster list` shows those that exist"),
+    }
+}
+
+async fn follow(global: &Global, client: &Client, answer: &Value, no_wait: bool) -> anyhow::Result<()> {
+    let task_id = scalar(&answer["task_id"]);
+    if !no_wait && !task_id.is_empty() {
+        task::watch(client, &task_id).await?;
+    }
+    let fields = [("cluster_id", scalar(&answer["cluster_id"])), ("task_id", task_id)];
+    print_object(global.output, answer, &fields)
+}
+
+fn request(client: &Client, arguments: &Create) -> anyhow::Result<Value> {
+    let mut body = match &arguments.file {
+        Some(path) => {
+            let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?
+        }
+        None => json!({}),
+    };
+    let fields = body.as_object_mut().context("the file does not hold a JSON object")?;
+    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    set("name", json!(arguments.name));
+    set("cluster_type", json!("ManagedKubernetes"));
+    set("num_of_nodes", json!(arguments.nodes));
+    set("worker_instance_types", json!([arguments.instance_type]));
+    let optional = [
+        ("kubernetes_version", &arguments.version),
+        ("container_cidr", &arguments.pod_cidr),
+        ("service_cidr", &arguments.service_cidr),
+        ("vpcid", &arguments.vpc),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), json!(value));
+        }
+    }
+    if let Some(vpc) = &arguments.vpc {
+        fields.entry("vswitch_ids").or_insert_with(|| json!([format!("vsw-{vpc}-1")]));
+    }
+    let mut default = |name: &str, value: Value| {
+        fields.entry(name).or_insert(value);
+    };
+    default("region_id", json!(client.region_id()));
+    default("snat_entry", json!(true));
+    default("worker_system_disk_category", json!("cloud_efficiency"));
+    default("worker_system_disk_size", json!(40));
+    default("key_pair", json!("sampan"));
+    Ok(body)
+}
+
+async fn create(global: &Global, client: &Client, arguments: Create) -> anyhow::Result<()> {
+    let body = request(client, &arguments)?;
+    if arguments.dry_run {
+        let format = if global.output == Format::Table { Format::Json } else { global.output };
+        return crate::output::print_value(format, &body);
+    }
+    let answer = client.json("POST", "/clusters", &[], Some(&body)).await?;
+    follow(global, client, &answer, arguments.no_wait).await?;
+    if !arguments.no_wait {
+        eprintln!("next: sampan cluster kubeconfig {} --merge", arguments.name);
+    }
+    Ok(())
+}
+
+async fn list(global: &Global, client: &Client) -> anyhow::Result<()> {
+    let clusters = client.get("/clusters", &[]).await?;
+    let columns: [Column; 6] = [
+        ("NAME", |cluster| scalar(&cluster["name"])),
+        ("ID", |cluster| scalar(&cluster["cluster_id"])),
+        ("STATE", |cluster| scalar(&cluster["state"])),
+        ("NODES", |cluster| scalar(&cluster["size"])),
+        ("VERSION", |cluster| scalar(&cluster["current_version"])),
+        ("CREATED", |cluster| scalar(&cluster["created"])),
+    ];
+    print_list(global.output, &clusters, &entries(&clusters), &columns)
+}
+
+async fn show(global: &Global, client: &Client, name: &str) -> anyhow::Result<()> {
+    let id = find(client, name).await?;
+    let cluster = client.get(&format!("/clusters/{id}"), &[]).await?;
+    let endpoints: Value =
+        cluster["master_url"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let field = |name: &'static str| (name, scalar(&cluster[name]));
+    let fields = [
+        field("name"),
+        field("cluster_id"),
+        field("state"),
+        field("cluster_type"),
+        field("cluster_spec"),
+        field("current_version"),
+        field("region_id"),
+        field("vpc_id"),
+        field("vswitch_id"),
+        field("subnet_cidr"),
+        field("size"),
+        ("public endpoint", scalar(&endpoints["api_server_endpoint"])),
+        ("internal endpoint", scalar(&endpoints["intranet_api_server_endpoint"])),
+        field("deletion_protection"),
+        field("created"),
+        field("updated"),
+    ];
+    print_object(global.output, &cluster, &fields)
+}
+
+async fn nodes(global: &Global, client: &Client, name: &str) -> anyhow::Result<()> {
+    let id = find(client, name).await?;
+    let nodes = client.get(&format!("/clusters/{id}/nodes"), &[("pageSize", "100")]).await?;
+    let columns: [Column; 6] = [
+        ("NODE", |node| scalar(&node["node_name"])),
+        ("INSTANCE", |node| scalar(&node["instance_id"])),
+        ("STATUS", |node| scalar(&node["node_status"])),
+        ("STATE", |node| scalar(&node["state"])),
+        ("TYPE", |node| scalar(&node["instance_type"])),
+        ("POOL", |node| scalar(&node["nodepool_id"])),
+    ];
+    print_list(global.output, &nodes, &entries(&nodes["nodes"]), &columns)
+}
+
+async fn logs(global: &Global, client: &Client, name: &str) -> anyhow::Result<()> {
+    // A deleted or failed cluster's log stays: an id is taken as it is when no cluster has it.
+    let id = find(client, name).await.unwrap_or_else(|_| name.to_owned());
+    let logs = client.get(&format!("/clusters/{id}/logs"), &[]).await?;
+    let columns: [Column; 2] =
+        [("TIME", |line| scalar(&line["created"])), ("TEXT", |line| scalar(&line["cluster_log"]))];
+    print_list(global.output, &logs, &entries(&logs), &columns)
+}
+
+async fn delete(global: &Global, client: &Client, name: &str, retain_all: bool, no_wait: bool) -> anyhow::Result<()> {
+    let id = find(client, name).await?;
+    let query: &[(&str, &str)] = if retain_all { &[("retain_all_resources", "true")] } else { &[] };
+    match client.json("DELETE", &format!("/clusters/{id}"), query, None).await {
+        Ok(answer) => follow(global, client, &answer, no_wait).await,
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.status == 404 => Ok(()),
+            _ => Err(error),
+        },
+    }
+}

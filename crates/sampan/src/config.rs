@@ -1,0 +1,177 @@
+//! The installation's configuration: `DIR/config.toml`, every key optional, unknown keys refused by name.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) network: Network,
+    pub(crate) kubernetes: Kubernetes,
+    pub(crate) quota: Quota,
+    pub(crate) limits: Limits,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Server {
+    /// Region that requests without one are about.
+    pub(crate) region: String,
+    /// Largest request body in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// Requests that may be in work at once; more are answered 503.
+    pub(crate) requests_max: usize,
+    /// A request must be answered within so many seconds.
+    pub(crate) request_timeout_seconds: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { region: "cn-hangzhou".into(), body_bytes_max: 1 << 20, requests_max: 1024, request_timeout_seconds: 30 }
+    }
+}
+
+/// `[network]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Network {
+    /// VPCs get a /20 each out of this range.
+    pub(crate) machine_pool: String,
+    /// VPC, vSwitch, key pair and security group ids that do not exist are made on first reference.
+    pub(crate) create_referenced: bool,
+    /// Address on which public endpoints listen.
+    pub(crate) public_address: Ipv4Addr,
+    /// First and last port for public endpoints; each is probed before it is taken.
+    pub(crate) public_ports: (u16, u16),
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            machine_pool: "10.200.0.0/13".into(),
+            create_referenced: true,
+            public_address: Ipv4Addr::LOCALHOST,
+            public_ports: (36400, 36999),
+        }
+    }
+}
+
+/// `[kubernetes]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Kubernetes {
+    /// A version that is not built: take the `nearest`, or `refuse`.
+    pub(crate) unknown_version: UnknownVersion,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { unknown_version: UnknownVersion::Nearest }
+    }
+}
+
+/// What to do with a version that is not built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnknownVersion {
+    /// Take the nearest; the real version is returned and an event says so.
+    Nearest,
+    /// InvalidParameter.
+    Refuse,
+}
+
+/// `[quota]` (catalogue 9.11)
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Quota {
+    pub(crate) clusters: u32,
+    pub(crate) managed_clusters: u32,
+    pub(crate) serverless_clusters: u32,
+    pub(crate) node_pools_per_cluster: u32,
+    pub(crate) nodes_per_cluster: u32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            clusters: 50,
+            managed_clusters: 20,
+            serverless_clusters: 20,
+            node_pools_per_cluster: 20,
+            nodes_per_cluster: 100,
+        }
+    }
+}
+
+/// `[limits]`: how long things may take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// A whole drain, in seconds.
+    pub(crate) drain_seconds: u64,
+    /// A node may be NotReady for so many seconds before its machine is restarted.
+    pub(crate) not_ready_seconds: u64,
+    /// Restarts of a machine before it is replaced.
+    pub(crate) repairs_max: u32,
+    /// Finished tasks, events and logs are kept for so many days.
+    pub(crate) retention_days: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { drain_seconds: 300, not_ready_seconds: 60, repairs_max: 3, retention_days: 90 }
+    }
+}
+
+impl Config {
+    /// Reads `file`, or `DIR/config.toml` when it exists, else the defaults.
+    pub(crate) fn load(data_dir: &Path, file: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let default = data_dir.join("config.toml");
+        let path = match file {
+            Some(path) => path,
+            None if default.exists() => &default,
+            None => return Ok(Self::default()),
+        };
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let config: Self = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        config.check().with_context(|| format!("{} is not valid", path.display()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let (first, last) = self.network.public_ports;
+        if first < 1024 || last < first {
+            bail!("network.public_ports must be [first, last] with 1024 <= first <= last");
+        }
+        if self.server.body_bytes_max < 4096 {
+            bail!("server.body_bytes_max must be at least 4096");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let error = toml::from_str::<Config>("[server]\nregoin = \"cn-beijing\"").unwrap_err();
+        assert!(error.to_string().contains("regoin"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let config = toml::from_str::<Config>("").unwrap();
+        assert_eq!(config.server.region, "cn-hangzhou");
+        assert!(config.network.create_referenced);
+    }
+}

@@ -1,0 +1,132 @@
+//! The data directory: what is where, who may read it, and the credentials file that `sampan env` prints.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+/// Paths under the data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+}
+
+/// How to reach the server: the root account's access key and the address it listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Access {
+    /// `host:port`.
+    pub(crate) endpoint: String,
+    /// `http` or `https`.
+    pub(crate) protocol: String,
+    pub(crate) access_key_id: String,
+    pub(crate) access_key_secret: String,
+    pub(crate) region_id: String,
+}
+
+impl DataDir {
+    /// Makes the directory (0711: the sockets' directory must be passable, everything secret is 0600 or 0700).
+    pub(crate) fn create(root: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot make the data directory {}", root.display()))?;
+        let root = root.canonicalize().with_context(|| format!("cannot resolve {}", root.display()))?;
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o711))
+            .with_context(|| format!("cannot set the mode of {}", root.display()))?;
+        let dir = Self { root };
+        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(&path)
+                .with_context(|| format!("cannot make {}", path.display()))?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens an existing one, for commands beside the server.
+    pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
+        let root = root
+            .canonicalize()
+            .with_context(|| format!("there is no data directory {}: start `sampan serve` first", root.display()))?;
+        Ok(Self { root })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("sampan.db")
+    }
+    pub(crate) fn master_key(&self) -> PathBuf {
+        self.root.join("master.key")
+    }
+    pub(crate) fn agents(&self) -> PathBuf {
+        self.root.join("agents")
+    }
+    pub(crate) fn agents_socket(&self) -> PathBuf {
+        self.agents().join("agents.sock")
+    }
+    pub(crate) fn balancer(&self) -> PathBuf {
+        self.root.join("balancer")
+    }
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.root.join("tls")
+    }
+    fn credentials(&self) -> PathBuf {
+        self.root.join("credentials.json")
+    }
+
+    /// Writes the credentials file, mode 0600, as a whole or not at all.
+    pub(crate) fn write_access(&self, access: &Access) -> anyhow::Result<()> {
+        let path = self.credentials();
+        let temporary = self.root.join("credentials.json.new");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .with_context(|| format!("cannot write {}", temporary.display()))?;
+        file.write_all(&serde_json::to_vec_pretty(access)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Reads the credentials file.
+    pub(crate) fn read_access(&self) -> anyhow::Result<Access> {
+        let path = self.credentials();
+        let text = fs::read(&path).with_context(|| {
+            format!("cannot read {}: start `sampan serve --data-dir {}` first", path.display(), self.root.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not valid", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_private_and_come_back() {
+        let root = std::env::temp_dir().join(format!("sampan-data-dir-{}", std::process::id()));
+        let dir = DataDir::create(&root).unwrap();
+        let access = Access {
+            endpoint: "127.0.0.1:1".into(),
+            protocol: "http".into(),
+            access_key_id: "id".into(),
+            access_key_secret: "secret".into(),
+            region_id: "cn-hangzhou".into(),
+        };
+        dir.write_access(&access).unwrap();
+        assert_eq!(dir.read_access().unwrap(), access);
+        let mode = fs::metadata(dir.credentials()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_dir_all(root).unwrap();
+    }
+}

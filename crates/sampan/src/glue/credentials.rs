@@ -1,0 +1,34 @@
+//! Users' client certificates, signed by their cluster's authority.
+
+use async_trait::async_trait;
+use sampan_control::{
+    kubernetes::{user_certificate, vault::Vault},
+    service::credentials::{Credentials, Issued},
+};
+use sampan_store::model::{Cluster, Outcome, Timestamp};
+
+/// Issues from the authorities in the vault.
+pub(crate) struct VaultCredentials {
+    pub(crate) vault: Vault,
+}
+
+#[async_trait]
+impl Credentials for VaultCredentials {
+    async fn issue(
+        &self,
+        cluster: &Cluster,
+        user_name: &str,
+        groups: &[String],
+        not_after: Timestamp,
+    ) -> Outcome<Issued> {
+        let pki = self.vault.pki(&cluster.id).await?;
+        let group = groups.first().map(String::as_str);
+        let issued = user_certificate(&pki, user_name, group, Timestamp::now(), not_after)?;
+        Ok(Issued {
+            certificate_pem: issued.certificate,
+            key_pem: issued.key,
+            ca_pem: pki.cluster_ca.certificate.clone(),
+            expires: issued.expires,
+        })
+    }
+}

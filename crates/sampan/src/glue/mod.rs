@@ -1,0 +1,12 @@
+//! Where rooms that do not know each other are put together: implementations of the controllers' ports.
+
+mod agents;
+mod balancing;
+mod blueprints;
+mod credentials;
+pub(crate) mod images;
+
+pub(crate) use agents::HubAgents;
+pub(crate) use balancing::DockerBalancing;
+pub(crate) use blueprints::BundleBlueprints;
+pub(crate) use credentials::VaultCredentials;

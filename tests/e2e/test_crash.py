@@ -1,0 +1,155 @@
+"""What survives: the server killed at random instants, stopped for a while, machines that die, Docker power-cycled."""
+
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+import urllib.request
+
+import pytest
+
+from clients import Classic, managed_cluster, wait_gone, wait_task
+from installation import kubectl, kubectl_json, wait_until
+
+KILLS = int(os.environ.get("SAMPAN_E2E_KILLS", "6"))
+
+
+def patient(call, timeout=60):
+    """Asks again while the server is away."""
+    from aliyunsdkcore.acs_exception.exceptions import ClientException
+
+    def asked():
+        try:
+            return (call(),)
+        except ClientException:
+            return None
+    return wait_until(asked, "the server answers", timeout, 0.1)[0]
+
+
+def kill_during(installation, rng, seconds):
+    """Kills the server at a random instant of the next seconds, and starts it again."""
+    time.sleep(rng.uniform(0, seconds))  # the instant itself is what is random here
+    installation.kill()
+    installation.start()
+
+
+def test_kill_at_random_instants(own):
+    """Kill -9 over create, scale and delete: all converge, nothing leaks."""
+    seed = int(os.environ.get("SAMPAN_E2E_SEED", random.randrange(1 << 30)))
+    print(f"seed {seed} (SAMPAN_E2E_SEED)")
+    rng = random.Random(seed)
+    installation = own()
+    classic = Classic(installation.values)
+    created = classic.call("POST", "/clusters", managed_cluster("phoenix", vpc="vpc-phoenix", nodes=1))
+    cluster_id = created["cluster_id"]
+    kills = max(1, KILLS // 3)
+    for _ in range(kills):
+        kill_during(installation, rng, 4)
+    assert wait_task(classic, created["task_id"])["state"] == "success"
+    scaled = classic.call("PUT", f"/clusters/{cluster_id}", {"num_of_nodes": 2})
+    for _ in range(kills):
+        kill_during(installation, rng, 2)
+    assert wait_task(classic, scaled["task_id"])["state"] == "success"
+    nodes = classic.call("GET", f"/clusters/{cluster_id}/nodes")["nodes"]
+    assert [node["node_status"] for node in nodes] == ["Ready", "Ready"]
+    machines = [line for line in installation.docker_leftovers() if line.startswith("ps")]
+    assert len(machines) == 4, "control plane, two workers and the balancer"
+    classic.request("DELETE", f"/clusters/{cluster_id}")
+    for _ in range(kills):
+        kill_during(installation, rng, 1.5)
+    patient(lambda: wait_gone(classic, cluster_id))
+    wait_until(lambda: len(installation.docker_leftovers()) == 1, "only the balancer is left", 60, 0.5)
+
+
+@pytest.fixture
+def web(cluster):
+    """A web server that a loop can ask from the host."""
+    kubectl(cluster.kubeconfig, "create", "deployment", "steady", "--image=nginx:alpine", "--replicas=2")
+    kubectl(cluster.kubeconfig, "expose", "deployment", "steady", "--port=80", "--type=NodePort")
+    kubectl(cluster.kubeconfig, "rollout", "status", "deployment/steady", "--timeout=90s")
+    port = kubectl_json(cluster.kubeconfig, "get", "service", "steady")["spec"]["ports"][0]["nodePort"]
+    yield f"http://{cluster.nodes()[0]['ip_address'][0]}:{port}/"
+    kubectl(cluster.kubeconfig, "delete", "deployment,service", "steady")
+
+
+class Loop(threading.Thread):
+    """Asks again and again until told to stop, and remembers failures."""
+
+    def __init__(self, ask):
+        super().__init__(daemon=True)
+        self.ask, self.stop, self.asked, self.failures = ask, threading.Event(), 0, []
+        self.start()
+
+    def run(self):
+        while not self.stop.is_set():
+            try:
+                self.ask()
+            except Exception as error:
+                self.failures.append(repr(error))
+            self.asked += 1
+            self.stop.wait(0.05)
+
+    def end(self):
+        self.stop.set()
+        self.join()
+        assert self.asked > 20 and not self.failures, (self.asked, self.failures[:3])
+
+
+@pytest.mark.disruptive
+def test_nobody_notices_a_stopped_server(cluster, shared, web):
+    def ask_web():
+        with urllib.request.urlopen(web, timeout=5) as answer:
+            assert answer.status == 200
+    loops = [Loop(ask_web), Loop(lambda: kubectl(cluster.kubeconfig, "get", "pods"))]
+    assert shared.stop() == 0
+    seconds = float(os.environ.get("SAMPAN_E2E_STOPPED_SECONDS", "20"))
+    time.sleep(seconds)  # the length of the outage is the test
+    shared.start()
+    for loop in loops:
+        loop.end()
+    assert cluster.classic.call("GET", f"/clusters/{cluster.id}")["state"] == "running"
+
+
+@pytest.mark.disruptive
+def test_a_dead_machine_is_noticed_and_comes_back(cluster, shared):
+    victim = cluster.nodes()[0]
+    name = f"sampan-{shared.installation_id()}-{victim['instance_id']}"
+    subprocess.run(["docker", "kill", name], check=True, capture_output=True)
+
+    def ready_again():
+        [node] = [node for node in cluster.nodes() if node["instance_id"] == victim["instance_id"]] or [None]
+        running = subprocess.run(["docker", "inspect", "-f", "{{.State.Running}}", name], capture_output=True, text=True)
+        return node and node["node_status"] == "Ready" and running.stdout.strip() == "true"
+    wait_until(ready_again, "the machine runs and its node is Ready again", 150, 0.5)
+    events = cluster.classic.call("GET", "/events", query={"cluster_id": cluster.id, "page_size": 50})["events"]
+    assert any(victim["instance_id"] in json.dumps(event) for event in events), "an event tells of it"
+
+
+@pytest.mark.disruptive
+def test_power_cycle_of_a_cluster(own, tmp_path):
+    """Every container of the installation and the server killed at once, then started: same addresses, same pods."""
+    installation = own()
+    classic = Classic(installation.values)
+    created = classic.call("POST", "/clusters", managed_cluster("cycle", vpc="vpc-cycle", nodes=2))
+    assert wait_task(classic, created["task_id"])["state"] == "success"
+    cluster_id = created["cluster_id"]
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(classic.call("GET", f"/k8s/{cluster_id}/user_config")["config"])
+    kubectl(kubeconfig, "create", "deployment", "survivor", "--image=nginx:alpine", "--replicas=2")
+    kubectl(kubeconfig, "rollout", "status", "deployment/survivor", "--timeout=90s")
+    before = {node["node_name"] for node in classic.call("GET", f"/clusters/{cluster_id}/nodes")["nodes"]}
+    containers = [line.split()[1] for line in installation.docker_leftovers() if line.startswith("ps")]
+    installation.kill()
+    subprocess.run(["docker", "kill", *containers], check=True, capture_output=True)
+    installation.start()
+
+    def back():
+        pods = kubectl_json(kubeconfig, "get", "pods", "-l", "app=survivor")["items"]
+        ready = [c["status"] for pod in pods for c in pod["status"].get("conditions", []) if c["type"] == "Ready"]
+        nodes = kubectl_json(kubeconfig, "get", "nodes")["items"]
+        up = [c["status"] for node in nodes for c in node["status"]["conditions"] if c["type"] == "Ready"]
+        return ready.count("True") >= 2 and up == ["True", "True"]
+    wait_until(back, "nodes and pods are back", 120, 0.5)
+    assert {node["node_name"] for node in classic.call("GET", f"/clusters/{cluster_id}/nodes")["nodes"]} == before
