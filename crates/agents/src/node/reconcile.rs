@@ -10,6 +10,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -59,30 +60,29 @@ pub(crate) struct Reconciler {
     /// Hash of the spec on disk, for whoever asks.
     stored_hash: watch::Sender<String>,
     retry: Duration,
+    /// When to look again.
+    look: Instant,
 }
 
 impl Reconciler {
     pub(crate) fn new(settings: Settings, context: Context, stored_hash: watch::Sender<String>) -> Self {
         let supervisor = Supervisor::new(context.clone());
-        Self { settings, context, supervisor, mirror: None, spec: None, stored_hash, retry: RETRY_MIN }
+        let look = Instant::now();
+        Self { settings, context, supervisor, mirror: None, spec: None, stored_hash, retry: RETRY_MIN, look }
     }
 
     /// Applies the spec on disk, then every new one, until `stop`; then stops all processes.
     pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) {
         self.load();
-        let mut look = self.apply().await;
+        self.apply().await;
         loop {
             tokio::select! {
                 Some(order) = orders.recv() => {
                     let outcome = self.accept(order.spec).await;
-                    if outcome.is_ok() {
-                        self.retry = RETRY_MIN;
-                        look = self.apply().await;
-                    }
                     // Whoever asked may have gone.
                     let _ = order.done.send(outcome);
                 }
-                () = sleep_until(look) => look = self.look_again().await,
+                () = sleep_until(self.look) => self.look_again().await,
                 () = stop.cancelled() => break,
             }
         }
@@ -106,39 +106,53 @@ impl Reconciler {
         self.context.board.set_problem("spec", problem);
     }
 
-    /// Checks and stores a new spec.
+    /// Checks a new spec, stores and applies it. The disk writes while the machine starts already: the server, which has
+    /// no answer yet, sends a spec again that a power cut took away.
     async fn accept(&mut self, spec: NodeSpec) -> Result<(), Rejected> {
         check(&spec).map_err(Rejected::Invalid)?;
         let spec = Arc::new(spec);
-        if self.spec.as_ref() != Some(&spec) {
+        let hash = spec.hash();
+        let stored = if *self.stored_hash.borrow() == hash {
+            None
+        } else {
             let path = self.settings.state_dir.join(SPEC_FILE);
             let json = serde_json::to_vec(&*spec).map_err(|error| Rejected::NotStored(error.into()))?;
-            blocking(move || disk::replace(&path, SPEC_MODE, &json, true)).await.map_err(Rejected::NotStored)?;
-            self.stored_hash.send_replace(spec.hash());
-            self.spec = Some(spec);
-        }
-        self.context.board.set_problem("spec", None);
+            Some(spawn_blocking(move || disk::replace(&path, SPEC_MODE, &json, true)))
+        };
+        self.spec = Some(spec);
+        self.retry = RETRY_MIN;
+        self.apply().await;
+        let stored = match stored {
+            Some(writing) => writing.await.map_err(io::Error::other).flatten(),
+            None => Ok(()),
+        };
+        let problem = stored.as_ref().err().map(|error| format!("the spec could not be stored: {error}"));
+        self.context.board.set_problem("spec", problem);
+        stored.map_err(Rejected::NotStored)?;
+        self.stored_hash.send_replace(hash);
         Ok(())
     }
 
-    /// Makes the machine what the spec says; returns when to look again.
-    async fn apply(&mut self) -> Instant {
-        let Some(spec) = self.spec.clone() else { return Instant::now() + ROUTES_LOOK_INTERVAL };
-        if self.apply_all(&spec).await {
-            self.context.board.set_spec_hash(&spec.hash());
-            self.retry = RETRY_MIN;
-            return Instant::now() + ROUTES_LOOK_INTERVAL;
+    /// Makes the machine what the spec says, and decides when to look again.
+    async fn apply(&mut self) {
+        let mut pause = ROUTES_LOOK_INTERVAL;
+        if let Some(spec) = self.spec.clone() {
+            if self.apply_all(&spec).await {
+                self.context.board.set_spec_hash(&spec.hash());
+                self.retry = RETRY_MIN;
+            } else {
+                pause = self.retry;
+                self.retry = (self.retry * 2).min(RETRY_MAX);
+            }
         }
-        let pause = self.retry;
-        self.retry = (self.retry * 2).min(RETRY_MAX);
-        Instant::now() + pause
+        self.look = Instant::now() + pause;
     }
 
-    async fn look_again(&mut self) -> Instant {
-        let in_force = self.context.board.status().spec_hash == *self.stored_hash.borrow();
+    async fn look_again(&mut self) {
+        let in_force = self.context.board.status().spec_hash;
         match &self.spec {
-            Some(spec) if !in_force || !routes::are_present(&spec.routes) => self.apply().await,
-            _ => Instant::now() + ROUTES_LOOK_INTERVAL,
+            Some(spec) if in_force != spec.hash() || !routes::are_present(&spec.routes) => self.apply().await,
+            _ => self.look = Instant::now() + ROUTES_LOOK_INTERVAL,
         }
     }
 
@@ -147,7 +161,7 @@ impl Reconciler {
         let board = Arc::clone(&self.context.board);
         let (file_problems, other_problems) = {
             let spec = Arc::clone(spec);
-            blocking(move || Ok(set_up(&spec))).await.unwrap_or_else(|error| (vec![error.to_string()], vec![]))
+            spawn_blocking(move || set_up(&spec)).await.unwrap_or_else(|error| (vec![error.to_string()], vec![]))
         };
         board.set_problem("files", joined(&file_problems));
         board.set_problem("kernel", joined(&other_problems));
@@ -202,8 +216,4 @@ fn set_up(spec: &NodeSpec) -> (Vec<String>, Vec<String>) {
 
 fn joined(problems: &[String]) -> Option<String> {
     if problems.is_empty() { None } else { Some(problems.join("; ")) }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -33,8 +33,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A connection that ends sooner (another agent has this machine's id, say) does not reset the back-off.
 const STEADY: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the agent looks whether the server has made a new socket.
+/// How often the agent looks whether the server has made a new socket: while it has no connection, and while it has one
+/// (whose end it notices anyway, unless the server hangs).
 const SOCKET_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const SOCKET_LOOK_INTERVAL_CONNECTED: Duration = Duration::from_secs(3);
 
 /// Answers the requests that arrive through the tunnel.
 pub(crate) type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
@@ -49,7 +51,7 @@ pub(crate) async fn keep_connected(socket: &Path, hello: &Hello, handler: Handle
         let started = Instant::now();
         let outcome = tokio::select! {
             outcome = connect_once(socket, hello, &handler) => outcome,
-            () = socket_replaced(socket, identity), if identity.is_some() => Ok(()),
+            () = socket_replaced(socket, identity, SOCKET_LOOK_INTERVAL_CONNECTED), if identity.is_some() => Ok(()),
             () = stop.cancelled() => return,
         };
         match outcome {
@@ -69,7 +71,7 @@ pub(crate) async fn keep_connected(socket: &Path, hello: &Hello, handler: Handle
         }
         tokio::select! {
             () = sleep(jittered(backoff)) => backoff = (backoff * 2).min(BACKOFF_MAX),
-            () = socket_replaced(socket, identity) => backoff = BACKOFF_MIN,
+            () = socket_replaced(socket, identity, SOCKET_LOOK_INTERVAL) => backoff = BACKOFF_MIN,
             () = stop.cancelled() => return,
         }
     }
@@ -138,9 +140,9 @@ fn socket_identity(socket: &Path) -> Option<(u64, u64, i64, i64)> {
 }
 
 /// Waits until the path names another socket than `known`.
-async fn socket_replaced(socket: &Path, known: Option<(u64, u64, i64, i64)>) {
+async fn socket_replaced(socket: &Path, known: Option<(u64, u64, i64, i64)>, interval: Duration) {
     loop {
-        sleep(SOCKET_LOOK_INTERVAL).await;
+        sleep(interval).await;
         let now = socket_identity(socket);
         if now.is_some() && now != known {
             return;
