@@ -79,6 +79,17 @@ fn install(packages: &[&str]) -> Result<()> {
     process::logged("apt-install", apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))
 }
 
+/// Makes sure that Python can make virtual environments: the end-to-end tests drive the official clients with it.
+///
+/// # Errors
+/// When it cannot and cannot be installed.
+pub(crate) fn ensure_python() -> Result<()> {
+    if process::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        return Ok(());
+    }
+    install(&["python3", "python3-venv", "python3-pip"])
+}
+
 /// Makes sure that a Docker engine answers, starting one when none does.
 ///
 /// # Errors

@@ -1,10 +1,13 @@
 //! `cargo xtask`: builds Sampan and everything that it runs.
 
+mod bench;
 mod build;
 mod host;
 mod paths;
 mod process;
 mod progress;
+mod test;
+mod up;
 
 use std::process::ExitCode;
 
@@ -22,11 +25,26 @@ struct Arguments {
 enum Command {
     /// Build the release binary, the Kubernetes distribution and the images.
     Build(build::Options),
+    /// Build, start a server, create a cluster with two nodes and run a web workload.
+    Up(build::Options),
+    /// Remove everything that `up` made.
+    Down,
+    /// Run every test.
+    Test(test::Options),
+    /// Measure, and print the figures of the README.
+    Bench,
+    /// Run the long versions of the crash tests.
+    Soak,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(options) => build::run(&options),
+        Command::Up(options) => up::up(&options),
+        Command::Down => up::down(),
+        Command::Test(options) => test::run(&options),
+        Command::Bench => bench::bench(),
+        Command::Soak => bench::soak(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

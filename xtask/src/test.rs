@@ -33,7 +33,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let begun = Instant::now();
     if !options.e2e {
-        host::ensure_build_tools()?;
+        host::ensure_tools()?;
         suite("formatting", cargo(&["fmt", "--all", "--check"]))?;
         suite("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     }
@@ -73,17 +73,27 @@ fn suite(name: &str, mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// pytest in a virtual environment with the official clients, cached by their list.
 fn pytest(arguments: &[String]) -> Result<Command> {
+    let mut command = python("-m")?;
+    command.args(["pytest", "-x"]).args(arguments);
+    Ok(command)
+}
+
+/// Python in the end-to-end tests' folder, with the official clients; `what` is its first argument.
+///
+/// # Errors
+/// When the virtual environment cannot be made.
+pub(crate) fn python(what: &str) -> Result<Command> {
     let suite = paths::workspace().join("tests/e2e");
     let environment = python_environment(&suite.join("requirements.txt"))?;
     let mut command = Command::new(environment.join("bin/python"));
-    command.args(["-m", "pytest", "-x"]).args(arguments).current_dir(suite);
+    command.arg(what).current_dir(suite);
     command.env("SAMPAN_BINARY", paths::release_binary()).env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
 }
 
-pub(crate) fn python_environment(requirements: &std::path::Path) -> Result<PathBuf> {
+/// A virtual environment with the listed packages, cached by the list.
+fn python_environment(requirements: &std::path::Path) -> Result<PathBuf> {
     let list = fs::read(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let hash: String = Sha256::digest(&list).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let environment = paths::cache()?.join(format!("python-{hash}"));

@@ -260,6 +260,7 @@ async fn start(
     .start();
     let service = Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(VaultCredentials { vault }));
     service.set_foreign_ranges(docker.foreign_ranges);
+    service.set_host(facts);
     let gateway = gateway(config, store.clone(), Arc::new(service)).await?;
     Ok(Server { store, gateway, controllers, hub })
 }

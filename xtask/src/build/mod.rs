@@ -28,7 +28,7 @@ use go::Executables;
 use pods::DebianLayers;
 
 /// Options of `cargo xtask build`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Do not compile the Rust binary: take the last one, or none if there is none.
     #[arg(long)]

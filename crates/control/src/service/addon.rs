@@ -8,6 +8,9 @@ use super::{Settings, change::Notice};
 const REPLACED: [(&str, &str); 1] =
     [("flannel", "the pod network is made by the bridge plug-in and routes between the nodes")];
 
+/// Components without which nodes do not work: they cannot be disabled.
+const ESSENTIAL: [&str; 1] = ["kube-proxy"];
+
 /// What becomes of the components of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
@@ -23,7 +26,8 @@ pub(super) fn settle(settings: &Settings, asked: &[Addon]) -> Outcome<Settled> {
     for addon in asked {
         let name = addon.name.trim();
         check(name, addon, &settled.addons)?;
-        let installed = settings.provided_addons.iter().any(|p| p == name);
+        let provided = settings.provided_addons.iter().any(|p| p == name);
+        let installed = provided && (!addon.disabled || ESSENTIAL.contains(&name));
         if !installed && !addon.disabled {
             let why =
                 REPLACED.iter().find(|(n, _)| *n == name).map_or("this installation does not have it", |(_, how)| how);
@@ -34,7 +38,7 @@ pub(super) fn settle(settings: &Settings, asked: &[Addon]) -> Outcome<Settled> {
         }
         if installed && addon.disabled {
             let text = format!(
-                "the component {name} is installed although it is disabled in the request: clusters need it here"
+                "the component {name} is installed although it is disabled in the request: nodes do not work without it"
             );
             settled.notices.push(Notice::new("AddonInstalled", text));
         }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use crate::{Global, data_dir::DataDir};
 
 pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
-    let access = DataDir::open(&super::data_dir(global)?)?.read_access()?;
+    let dir = DataDir::open(&super::data_dir(global)?)?;
+    let access = dir.read_access()?;
     let mut text = String::new();
     for (name, value) in [
         ("SAMPAN_ENDPOINT", &access.endpoint),
@@ -15,6 +16,9 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
         ("ALIBABA_CLOUD_REGION_ID", &access.region_id),
     ] {
         writeln!(text, "export {name}='{value}'")?;
+    }
+    if access.protocol == "https" {
+        writeln!(text, "export SAMPAN_CA='{}'", dir.tls().join("ca.pem").display())?;
     }
     print!("{text}");
     Ok(())

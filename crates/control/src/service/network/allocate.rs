@@ -208,7 +208,7 @@ impl Ledger {
             Fault::new(
                 FaultKind::Unavailable,
                 format!(
-                    "no port from {} to {} is free for the public endpoint; give [balancer] another port range, or set \
+                    "no port from {} to {} is free for the public endpoint; give network.public_ports another range, or set \
                      endpoint_public_access to false",
                     range.start(),
                     range.end()

@@ -1,0 +1,41 @@
+//! `cargo xtask bench`: the figures of the README; and `soak`: the long versions of the crash tests.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{build, paths, test};
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the build or a measurement fails.
+pub(crate) fn bench() -> Result<()> {
+    build::run(&build::Options::default())?;
+    let mut command = test::python("bench.py")?;
+    finish("the benchmark", &mut command)
+}
+
+/// Runs the crash tests for long.
+///
+/// # Errors
+/// When something does not converge; the output has the seed.
+pub(crate) fn soak() -> Result<()> {
+    let mut controllers = Command::new("cargo");
+    controllers.args(["test", "--package", "sampan-control", "--test", "reconcile"]).current_dir(paths::workspace());
+    controllers.env("SAMPAN_KILL_ROUNDS", "5000");
+    finish("the controllers' kill test", &mut controllers)?;
+    build::run(&build::Options::default())?;
+    let mut command = test::python("-m")?;
+    command.args(["pytest", "-x", "-k", "crash or many"]);
+    command.env("SAMPAN_E2E_KILLS", "60").env("SAMPAN_E2E_CLUSTERS", "10").env("SAMPAN_E2E_STOPPED_SECONDS", "120");
+    finish("the crash tests", &mut command)
+}
+
+fn finish(what: &str, command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {what}"))?;
+    if !status.success() {
+        bail!("{what} failed: {status}");
+    }
+    Ok(())
+}
