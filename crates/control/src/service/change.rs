@@ -150,6 +150,11 @@ impl Change<'_> {
         self.batch.delete::<T>(before.id());
     }
 
+    /// Removes all secrets under a prefix, which ends with a slash.
+    pub(super) fn delete_secrets(&mut self, prefix: &str) {
+        self.batch.delete_secrets_under(prefix);
+    }
+
     /// The change relies on this document staying as it is.
     pub(super) fn rely_on<T: Document>(&mut self, document: &Versioned<T>) {
         self.batch.expect_revision::<T>(document.id(), Some(document.revision));

@@ -116,6 +116,7 @@ impl Service {
                 ));
             }
             change.delete(&machine);
+            change.delete_secrets(&format!("machine/{machine_id}/"));
             Ok(())
         })
         .await

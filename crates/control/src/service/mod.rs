@@ -11,6 +11,7 @@ mod context;
 pub mod credentials;
 pub mod event;
 mod fields;
+mod host;
 pub mod instance_type;
 pub mod machine;
 pub mod metadata;
@@ -26,7 +27,7 @@ pub mod version;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ipnet::Ipv4Net;
 use sampan_store::{
@@ -37,7 +38,7 @@ use sampan_store::{
 pub use context::{Nonce, RequestContext};
 pub use settings::{NodeImage, Quotas, Settings, UnknownVersion};
 
-use crate::ports::Clock;
+use crate::{kubernetes::HostFacts, ports::Clock};
 use credentials::Credentials;
 
 /// The use cases and what they need.
@@ -48,6 +49,8 @@ pub struct Service {
     credentials: Arc<dyn Credentials>,
     /// Ranges that host routes and other networks use; new VPCs keep away from them.
     foreign_ranges: RwLock<Vec<Ipv4Net>>,
+    /// The host of the machines, once it is known.
+    host: OnceLock<Arc<HostFacts>>,
     /// Changes that allocate are planned one after another; the store would only refuse and repeat them.
     planning: tokio::sync::Mutex<()>,
 }
@@ -61,6 +64,7 @@ impl Service {
             clock,
             credentials,
             foreign_ranges: RwLock::default(),
+            host: OnceLock::new(),
             planning: tokio::sync::Mutex::default(),
         }
     }
@@ -79,6 +83,11 @@ impl Service {
     pub fn set_foreign_ranges(&self, ranges: Vec<Ipv4Net>) {
         // Only whole values are put in under the lock, so poison says nothing.
         *self.foreign_ranges.write().unwrap_or_else(PoisonError::into_inner) = ranges;
+    }
+
+    /// Tells what the host of the machines can do; then events say where less is had than asked for. The first call counts.
+    pub fn set_host(&self, facts: Arc<HostFacts>) {
+        let _ = self.host.set(facts);
     }
 
     fn foreign_ranges(&self) -> Vec<Ipv4Net> {

@@ -47,7 +47,8 @@ pub(super) async fn versions(call: Call) -> Result<Reply, Refusal> {
         image_category: "system".into(),
         architecture: None,
     };
-    let runtime = types::Runtime { name: Some("containerd".into()), version: Some(settings.containerd_version.clone()) };
+    let runtime =
+        types::Runtime { name: Some("containerd".into()), version: Some(settings.containerd_version.clone()) };
     let versions: Vec<_> = offers
         .into_iter()
         .map(|offer| types::KubernetesVersionMetadata {

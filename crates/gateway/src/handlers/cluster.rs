@@ -2,8 +2,8 @@
 
 use sampan_api::{Refusal, types};
 use sampan_control::service::{
-    cluster::{ClusterDelete, ClusterFilter, ClusterModify},
-    credentials::KubeconfigWanted,
+    cluster::{ClusterDelete, ClusterFilter, ClusterModify, keeps_load_balancer},
+    credentials::{self, KubeconfigWanted},
     event::Paging,
     version,
 };
@@ -18,9 +18,13 @@ use crate::{
 
 fn view(call: &Call, cluster: &Cluster) -> types::Cluster {
     let settings = call.service.settings();
-    let next = version::next_version(settings, &cluster.version).map(|version| version.to_string());
-    let workers = call.service.worker_count(&cluster.id);
-    views::cluster::cluster(cluster, workers, &next.unwrap_or_default(), &settings.public_address.to_string())
+    let facts = views::cluster::ClusterFacts {
+        workers: call.service.worker_count(&cluster.id),
+        next_version: version::next_version(settings, &cluster.version).map(|v| v.to_string()).unwrap_or_default(),
+        public_url: credentials::public_url(settings, cluster),
+        containerd_version: settings.containerd_version.clone(),
+    };
+    views::cluster::cluster(cluster, &facts)
 }
 
 pub(super) async fn list_v1(call: Call) -> Result<Reply, Refusal> {
@@ -89,13 +93,11 @@ pub(super) async fn modify(call: Call) -> Result<Reply, Refusal> {
 
 pub(super) async fn delete(call: Call) -> Result<Reply, Refusal> {
     let query = call.query::<types::DeleteClusterQuery>()?.value;
-    let keeps = |option: &types::DeleteOption| {
-        option.resource_type.as_deref() == Some("SLB") && option.delete_mode.as_deref() == Some("retain")
-    };
+    let options = query.delete_options.unwrap_or_default().into_iter();
+    let options: Vec<_> = options.map(|option| (option.resource_type, option.delete_mode)).collect();
     let input = ClusterDelete {
         retain_all: query.retain_all_resources.unwrap_or_default(),
-        keep_load_balancer: query.keep_slb.unwrap_or_default()
-            || query.delete_options.unwrap_or_default().iter().any(keeps),
+        keep_load_balancer: keeps_load_balancer(&options).map_err(refusal)? || query.keep_slb.unwrap_or_default(),
         retain_resources: query.retain_resources.unwrap_or_default(),
     };
     let id = call.path("ClusterId");

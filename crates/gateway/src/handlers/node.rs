@@ -18,6 +18,9 @@ pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
     let query = call.query::<types::DescribeClusterNodesQuery>()?.value;
     let paging = Paging::check(("pageNumber", query.page_number), ("pageSize", query.page_size), 10, 100);
     let paging = paging.map_err(refusal)?;
+    if query.node_labels.as_deref().is_some_and(|labels| !labels.trim().is_empty()) {
+        return Err(Refusal::invalid("nodeLabels", "is not supported as a filter by this release"));
+    }
     let filter = NodeFilter {
         instance_ids: comma_list(query.instance_ids),
         node_names: comma_list(query.node_names),
@@ -41,12 +44,11 @@ pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
     })
 }
 
-/// Removed nodes are drained unless the body says otherwise: the 2019 edition promises it, the newer one has a field.
 pub(super) async fn remove(call: Call) -> Result<Reply, Refusal> {
     let body = call.body::<types::DeleteClusterNodesRequest>()?;
     let input = NodesRemove {
         nodes: body.value.nodes,
-        drain: body.value.drain_node.unwrap_or(true),
+        drain: body.value.drain_node.unwrap_or_default(),
         release: body.value.release_node.unwrap_or_default(),
         unknown_fields: body.unknown_fields,
     };

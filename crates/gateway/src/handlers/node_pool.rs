@@ -9,10 +9,23 @@ use crate::{
     views,
 };
 
+fn facts(call: &Call) -> Result<views::node_pool::NodePoolFacts, Refusal> {
+    let cluster = call.service.cluster(&call.context, call.path("ClusterId")).map_err(refusal)?;
+    let settings = call.service.settings();
+    Ok(views::node_pool::NodePoolFacts {
+        image_id: settings.node_image.id.clone(),
+        platform: settings.node_image.platform.clone(),
+        containerd_version: settings.containerd_version.clone(),
+        security_group_id: cluster.network.security_group_id.clone(),
+        vswitch_ids: cluster.network.vswitch_ids.clone(),
+    })
+}
+
 pub(super) async fn create(call: Call) -> Result<Reply, Refusal> {
     let body = call.body::<types::CreateClusterNodePoolRequest>()?;
     let input = convert::node_pool(body.value, body.unknown_fields);
-    let created = call.service.node_pool_create(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
+    let created =
+        call.service.node_pool_create(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
     Reply::new(&types::CreateClusterNodePoolResponse {
         nodepool_id: created.node_pool_id,
         request_id: String::new(),
@@ -30,12 +43,13 @@ pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
     let query = call.query::<types::DescribeClusterNodePoolsQuery>()?.value;
     let name = query.nodepool_name.as_deref();
     let pools = call.service.node_pools(&call.context, call.path("ClusterId"), name).map_err(refusal)?;
-    let nodepools = pools.iter().map(|(pool, counts)| views::node_pool::node_pool(pool, *counts)).collect();
+    let facts = facts(&call)?;
+    let nodepools = pools.iter().map(|(pool, counts)| views::node_pool::node_pool(pool, *counts, &facts)).collect();
     Reply::new(&types::DescribeClusterNodePoolsResponse { nodepools })
 }
 
 pub(super) async fn detail(call: Call) -> Result<Reply, Refusal> {
     let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
     let (pool, counts) = call.service.node_pool(&call.context, cluster, pool).map_err(refusal)?;
-    Reply::new(&views::node_pool::node_pool(&pool, counts))
+    Reply::new(&views::node_pool::node_pool(&pool, counts, &facts(&call)?))
 }

@@ -6,14 +6,28 @@ use sampan_api::types;
 use sampan_control::service::{
     cluster::{Resource, ResourceKind},
     cluster_state_word,
+    credentials::internal_url,
 };
 use sampan_store::model::{Cluster, LogLine, MaintenanceWindow, ProxyMode};
 use serde_json::{Value, json};
 
-use super::{tags, time};
+use super::{requested, tags, time};
 
-/// A cluster; `workers` are its nodes, `next_version` what it can be upgraded to, `public_host` where public ports listen.
-pub fn cluster(cluster: &Cluster, workers: usize, next_version: &str, public_host: &str) -> types::Cluster {
+/// What a cluster's record does not say by itself.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterFacts {
+    /// Its nodes.
+    pub workers: usize,
+    /// What it can be upgraded to, or empty.
+    pub next_version: String,
+    /// Public address of its API server, if it has one.
+    pub public_url: Option<String>,
+    /// Version of containerd on its nodes.
+    pub containerd_version: String,
+}
+
+/// A cluster.
+pub fn cluster(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
     let network = &cluster.network;
     let cidrs = (network.pod_cidr.to_string(), network.service_cidr.to_string());
     types::Cluster {
@@ -25,15 +39,16 @@ pub fn cluster(cluster: &Cluster, workers: usize, next_version: &str, public_hos
         state: cluster_state_word(cluster.state).into(),
         region_id: cluster.region_id.clone(),
         zone_id: cluster.zone_id.clone(),
-        size: i64::try_from(workers).unwrap_or(i64::MAX),
+        size: i64::try_from(facts.workers).unwrap_or(i64::MAX),
         created: time(cluster.created),
         updated: time(cluster.updated),
         init_version: cluster.init_version.clone(),
         current_version: cluster.version.clone(),
-        next_version: next_version.to_owned(),
+        next_version: facts.next_version.clone(),
         deletion_protection: cluster.deletion_protection,
-        master_url: master_url(cluster, public_host),
-        meta_data: meta_data(cluster),
+        external_loadbalancer_id: load_balancer(cluster).to_owned(),
+        master_url: master_url(cluster, facts),
+        meta_data: meta_data(cluster, facts),
         network_mode: "vpc".into(),
         resource_group_id: cluster.resource_group_id.clone(),
         security_group_id: network.security_group_id.clone(),
@@ -42,6 +57,7 @@ pub fn cluster(cluster: &Cluster, workers: usize, next_version: &str, public_hos
         vpc_id: network.vpc_id.clone(),
         vswitch_id: network.vswitch_ids.join(","),
         maintenance_window: maintenance_window(cluster.maintenance_window.as_ref()),
+        agent_version: Some(env!("CARGO_PKG_VERSION").into()),
         failed_message: cluster.state_reason.clone(),
         vswitch_ids: Some(network.vswitch_ids.clone()),
         container_cidr: Some(cidrs.0),
@@ -56,20 +72,48 @@ pub fn cluster(cluster: &Cluster, workers: usize, next_version: &str, public_hos
         extra_sans: Some(cluster.control_plane.custom_san.clone()),
         timezone: cluster.control_plane.timezone.clone(),
         parameters: Some(parameters(&cluster.request)),
-        // No Docker, no ingress, no private zone and no RAM role stand behind a cluster here.
+        rrsa_config: rrsa(&cluster.request),
+        operation_policy: requested(&cluster.request, "operation_policy"),
+        control_plane_config: requested(&cluster.request, "control_plane_config"),
+        control_plane_endpoints_config: Some(endpoints(cluster, facts)),
+        // No Docker, no private zone and no RAM role stand behind a cluster here.
         ..types::Cluster::default()
     }
 }
 
-/// The API server's addresses as the JSON document that `master_url` is.
-fn master_url(cluster: &Cluster, public_host: &str) -> String {
-    let network = &cluster.network;
-    let public = network.api_public_port.map_or_else(String::new, |port| format!("https://{public_host}:{port}"));
-    let internal = format!("https://{}:{}", network.api_vip, sampan_control::kubernetes::API_PORT);
-    json!({ "api_server_endpoint": public, "intranet_api_server_endpoint": internal }).to_string()
+/// The load balancer that the user named for the ingress; else the only one there is, the API server's.
+fn load_balancer(cluster: &Cluster) -> &str {
+    let named = cluster.request["ingress_loadbalancer_id"].as_str().filter(|id| !id.is_empty());
+    named.unwrap_or(&cluster.network.api_load_balancer_id)
 }
 
-fn meta_data(cluster: &Cluster) -> String {
+/// The API server's addresses as the JSON document that `master_url` is.
+fn master_url(cluster: &Cluster, facts: &ClusterFacts) -> String {
+    let public = facts.public_url.as_deref().unwrap_or_default();
+    json!({ "api_server_endpoint": public, "intranet_api_server_endpoint": internal_url(cluster) }).to_string()
+}
+
+/// The same addresses as today's clients read them.
+fn endpoints(cluster: &Cluster, facts: &ClusterFacts) -> types::ControlPlaneEndpointsConfig {
+    let one = |kind: &str, endpoint: String| types::EndpointLoadBalancer {
+        endpoint_type: Some(kind.into()),
+        load_balancer_id: Some(cluster.network.api_load_balancer_id.clone()),
+        endpoint: Some(endpoint),
+    };
+    let public = facts.public_url.clone().map(|url| one("internet", url));
+    types::ControlPlaneEndpointsConfig {
+        internal_dns_config: None,
+        load_balancers_config: Some(std::iter::once(one("intranet", internal_url(cluster))).chain(public).collect()),
+    }
+}
+
+/// Whether roles for service accounts were asked for; nothing else stands behind it.
+fn rrsa(request: &Value) -> Option<types::RrsaConfig> {
+    let enabled = request["enable_rrsa"].as_bool().or(request["rrsa_config"]["enabled"].as_bool())?;
+    Some(types::RrsaConfig { enabled: Some(enabled), ..types::RrsaConfig::default() })
+}
+
+fn meta_data(cluster: &Cluster, facts: &ClusterFacts) -> String {
     let addons: Vec<Value> = cluster
         .addons
         .iter()
@@ -82,7 +126,9 @@ fn meta_data(cluster: &Cluster) -> String {
         .collect();
     json!({
         "Addons": addons, "KubernetesVersion": cluster.version, "Runtime": "containerd",
-        "RuntimeRequested": cluster.runtime_requested,
+        "RuntimeVersion": facts.containerd_version, "RuntimeRequested": cluster.runtime_requested,
+        "ClusterDomain": cluster.network.cluster_domain, "ServiceCIDR": cluster.network.service_cidr,
+        "Timezone": cluster.control_plane.timezone, "VSwitchIds": cluster.network.vswitch_ids,
     })
     .to_string()
 }

@@ -22,6 +22,12 @@ pub fn page_info(paging: sampan_control::service::event::Paging, total: u64) -> 
     }
 }
 
+/// A part of a request as it was recorded, without secrets; `None` when it was not sent or cannot be read any more.
+fn requested<T: serde::de::DeserializeOwned>(request: &serde_json::Value, part: &str) -> Option<T> {
+    let value = &request[part];
+    if value.is_null() { None } else { serde_json::from_value(value.clone()).ok() }
+}
+
 /// Tags.
 pub fn tags(tags: &[Tag]) -> Vec<sampan_api::types::Tag> {
     tags.iter().map(|tag| sampan_api::types::Tag { key: tag.key.clone(), value: Some(tag.value.clone()) }).collect()

@@ -10,20 +10,14 @@ use super::time;
 pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node {
     let membership = machine.membership.as_ref();
     let leaving = matches!(machine.wanted, MachineWanted::Leave | MachineWanted::Release);
-    let state = match machine.state {
-        _ if leaving => "removing",
-        MachineState::Pending | MachineState::Starting => "initial",
-        MachineState::Running => "running",
-        MachineState::Removing => "removing",
-        MachineState::Kept => "stopped",
-        MachineState::Failed => "failed",
-    };
-    let instance_status = match machine.state {
-        MachineState::Pending => "Pending",
-        MachineState::Starting => "Starting",
-        MachineState::Running => "Running",
-        MachineState::Removing => "Stopping",
-        MachineState::Kept | MachineState::Failed => "Stopped",
+    // The words that the answer has for it; the filter of the list has others.
+    let (state, instance_status) = match machine.state {
+        _ if leaving => ("stopping", "Stopping"),
+        MachineState::Pending => ("pending", "Pending"),
+        MachineState::Starting => ("starting", "Starting"),
+        MachineState::Running => ("running", "Running"),
+        MachineState::Removing => ("stopping", "Stopping"),
+        MachineState::Kept | MachineState::Failed => ("stopped", "Stopped"),
     };
     types::Node {
         creation_time: time(machine.created),

@@ -333,6 +333,11 @@ impl Service {
             format!("Start to create cluster {} with Kubernetes {} and {nodes} nodes", cluster.name, cluster.version);
         change.event(about, TaskType::ClusterCreate, Level::Info, "Started", text);
         change.notices(about, TaskType::ClusterCreate, &checked.notices);
+        let used =
+            checked.pools.iter().filter(|pool| pool.count > 0).filter_map(|pool| pool.options.instance_types.first());
+        let mut limits = self.size_notices(used);
+        limits.extend(self.proxy_notice(checked.proxy_mode));
+        change.notices(about, TaskType::ClusterCreate, &limits);
         let network = &cluster.network;
         change.log(
             &cluster.id,

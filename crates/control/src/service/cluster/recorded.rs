@@ -49,7 +49,6 @@ const RULES: &[(&str, Rule)] = &[
     ("nat_gateway", Rule::Noted("machines reach the outside through their host")),
     ("load_balancer_id", Rule::Noted("the API server has a load balancer of its own")),
     ("ssh_flags", Rule::Noted("machines run no SSH server")),
-    ("public_slb", Rule::Noted("endpoint_public_access decides about the public endpoint")),
     ("private_zone", Rule::Noted("there is no private zone service")),
     ("service_discovery_types", Rule::Noted("the cluster's own DNS serves its services")),
     ("control_plane_endpoints_config", Rule::Noted("the API server has one load balancer")),

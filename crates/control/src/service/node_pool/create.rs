@@ -227,6 +227,7 @@ impl Service {
         let text = format!("Start to create node pool {} with {} nodes", pool.name, new.count);
         change.event(about, TaskType::NodepoolUpdate, Level::Info, "Started", text);
         change.notices(about, TaskType::NodepoolUpdate, &new.notices);
+        change.notices(about, TaskType::NodepoolUpdate, &self.size_notices(pool.instance_types.first()));
         let vswitches = without_repetition(if pool.vswitch_ids.is_empty() {
             &cluster.network.vswitch_ids
         } else {

@@ -175,6 +175,8 @@ impl Service {
         let text = format!("Start to add {} nodes to node pool {}", machines.len(), pool.name);
         change.event(about, TaskType::ClusterScaleout, Level::Info, "Started", text);
         change.notices(about, TaskType::ClusterScaleout, &more.notices);
+        let used = more.instance_types.unwrap_or(&pool.instance_types).first();
+        change.notices(about, TaskType::ClusterScaleout, &self.size_notices(used));
         change.task(NewTask {
             id: &task_id,
             cluster_id: &cluster.id,

@@ -373,6 +373,22 @@ async fn concurrent_creations_share_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_host_does_not_have_is_said() {
+    let world = World::new().await;
+    world.service.set_host(Arc::new(crate::kubernetes::HostFacts {
+        can_lower_oom_score: true,
+        ipvs: false,
+        cpus: 2,
+        memory_bytes: 4 << 30,
+        name_servers: Vec::new(),
+    }));
+    world.create(&ClusterCreate { num_of_nodes: Some(1), ..minimal("demo") }).await.expect("accepted");
+    let reasons: Vec<String> = world.events().await.into_iter().map(|(reason, _)| reason).collect();
+    assert!(reasons.contains(&"InstanceTypeLimited".to_owned()), "{reasons:?}");
+    assert!(reasons.contains(&"ProxyModeReplaced".to_owned()), "{reasons:?}");
+}
+
+#[tokio::test]
 async fn user_ca_and_unknown_fields() {
     let world = World::new().await;
     let input = ClusterCreate { unknown_fields: vec!["colour".into()], ..minimal("demo") };

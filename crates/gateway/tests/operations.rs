@@ -1,0 +1,390 @@
+//! Operations through the table of handlers, on a real store: published requests as printed, documented answers, and what
+//! the page about CreateCluster's fields says.
+
+// The lints spare functions that are tests, not those that tests call.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use sampan_api::{Refusal, operations, types::CreateClusterRequest};
+use sampan_control::{
+    ports::Clock,
+    service::{
+        RequestContext, Service, Settings,
+        credentials::{Credentials, Issued},
+    },
+};
+use sampan_gateway::{call::Call, handlers};
+use sampan_store::{
+    Batch, Store,
+    model::{Cluster, ClusterState, Machine, MachineState, Outcome, Timestamp},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        // Each look is a second later, so that lists have an order.
+        Timestamp::from_second(1_704_067_200 + self.0.fetch_add(1, Ordering::SeqCst)).unwrap()
+    }
+}
+
+struct TestCredentials;
+
+#[async_trait]
+impl Credentials for TestCredentials {
+    async fn issue(&self, _: &Cluster, _: &str, _: &[String], not_after: Timestamp) -> Outcome<Issued> {
+        let text = || "PEM".to_owned();
+        Ok(Issued { certificate_pem: text(), key_pem: text(), ca_pem: text(), expires: not_after })
+    }
+}
+
+struct World {
+    store: Store,
+    service: Arc<Service>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store = Store::open_temporary().await.unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(0)));
+        let settings = Settings { containerd_version: "2.4.2".into(), ..Settings::default() };
+        let service = Service::new(store.clone(), settings, clock, Arc::new(TestCredentials));
+        Self { store, service: Arc::new(service) }
+    }
+
+    async fn call(
+        &self,
+        name: &str,
+        path: &[(&'static str, &str)],
+        query: &str,
+        body: &Value,
+    ) -> Result<Value, Refusal> {
+        let operation = operations::find(name).unwrap_or_else(|| panic!("no operation {name}"));
+        let route = handlers::routes().into_iter().find(|route| route.operation.name == operation.name).unwrap();
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let reply = (route.handler)(Call {
+            service: Arc::clone(&self.service),
+            context: context(),
+            operation,
+            path: path.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+            query: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            content_type: Some("application/json".into()),
+            body: if body.is_null() { bytes::Bytes::new() } else { body.to_string().into() },
+        });
+        reply.await.map(|reply| reply.body)
+    }
+
+    /// A running cluster, as the controllers would leave it.
+    async fn running(&self, name: &str, nodes: i64) -> String {
+        let body = json!({"name": name, "cluster_type": "ManagedKubernetes", "num_of_nodes": nodes});
+        let made = self.call("CreateCluster", &[], "", &body).await.unwrap();
+        let id = made["cluster_id"].as_str().unwrap().to_owned();
+        self.settle(&id).await;
+        id
+    }
+
+    async fn settle(&self, id: &str) {
+        let cluster = self.store.get::<Cluster>(id).unwrap().value.clone();
+        let mut batch = Batch::new();
+        batch.put(&Cluster { state: ClusterState::Running, first_running: Some(cluster.created), ..cluster });
+        for machine in self.store.list_of::<Machine>(id) {
+            let node_status = Some("Ready".into());
+            batch.put(&Machine { state: MachineState::Running, node_status, ..machine.value.clone() });
+        }
+        self.store.commit(batch).await.unwrap();
+    }
+}
+
+fn context() -> RequestContext {
+    RequestContext {
+        account_id: "1001".into(),
+        principal: "1001".into(),
+        is_root: true,
+        request_id: "00000000-0000-4000-A000-000000000000".into(),
+        region_id: "cn-beijing".into(),
+        nonce: None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Example {
+    section: String,
+    operation: String,
+    body: Value,
+}
+
+/// What becomes of each published request, by section: the word in the refusal, or nothing when it is accepted.
+const EXPECTED: [(&str, Option<&str>); 21] = [
+    ("k8s-2022 9.1.1", Some("cluster_type")),
+    ("k8s-2022 9.1.2", None),
+    ("k8s-2022 9.1.3", Some("profile")),
+    ("k8s-2022 9.1.3", Some("profile")),
+    ("k8s-2022 9.1.4", Some("profile")),
+    ("k8s-2022 9.1.5", Some("cluster_type")),
+    ("k8s-2022 9.1.5", Some("cluster_type")),
+    ("k8s-2022 9.1.5", Some("cluster_type")),
+    ("k8s-2022 9.1.6", Some("runtime")),
+    ("k8s-2022 9.1.6", Some("terway")),
+    ("k8s-2022 9.14", None),
+    ("k8s-2022 11.1", None),
+    // Its password is masked in print.
+    ("k8s-2022 11.1", Some("scaling_group.login_password")),
+    ("k8s-2022 11.2", None),
+    // Its node is another cluster's.
+    ("k8s-2022 11.9", Some("nodes")),
+    ("k8s-2019 2.1", Some("cluster_type")),
+    // Its cluster type is a slip of the pen; both templates beside it have another one.
+    ("k8s-2019 2.2", Some("cluster_type")),
+    ("k8s-2019 2.3", None),
+    ("k8s-2019 2.4", Some("profile")),
+    ("swarm 4.6.3", Some("cluster_type")),
+    ("swarm 4.6.6", Some("num_of_nodes")),
+];
+
+#[tokio::test]
+async fn published_requests_are_accepted_or_refused_with_a_reason() {
+    let examples: Vec<Example> = serde_json::from_str(include_str!("../../api/tests/data/requests.json")).unwrap();
+    assert_eq!(examples.len(), EXPECTED.len());
+    for (example, (section, expected)) in examples.into_iter().zip(EXPECTED) {
+        assert_eq!(example.section, section);
+        check(&example, expected).await;
+    }
+}
+
+async fn check(example: &Example, expected: Option<&str>) {
+    let world = World::new().await;
+    let pro = json!({"name": "pro", "cluster_type": "ManagedKubernetes", "cluster_spec": "ack.pro.small"});
+    let made = world.call("CreateCluster", &[], "", &pro).await.unwrap();
+    let id = made["cluster_id"].as_str().unwrap().to_owned();
+    world.settle(&id).await;
+    let pools = world.call("DescribeClusterNodePools", &[("ClusterId", &id)], "", &Value::Null).await.unwrap();
+    let pool = pools["nodepools"][0]["nodepool_info"]["nodepool_id"].as_str().unwrap().to_owned();
+    let path = [("ClusterId", id.as_str()), ("NodepoolId", pool.as_str())];
+    let outcome = world.call(&example.operation, &path, "", &example.body).await;
+    match (expected, outcome) {
+        (None, Ok(answer)) => {
+            assert!(answer["task_id"].as_str().unwrap().starts_with("T-"), "{}: {answer}", example.section)
+        }
+        (Some(word), Err(refusal)) => assert!(refusal.message.contains(word), "{}: {refusal}", example.section),
+        (expected, outcome) => panic!("{}: {expected:?}, but {outcome:?}", example.section),
+    }
+}
+
+#[tokio::test]
+async fn healed_examples_are_accepted() {
+    let world = World::new().await;
+    let examples: Vec<Example> = serde_json::from_str(include_str!("../../api/tests/data/requests.json")).unwrap();
+    let body = |section: &str, place: usize| {
+        examples.iter().filter(|example| example.section == section).nth(place).unwrap().body.clone()
+    };
+    let mut older = body("k8s-2019 2.2", 0);
+    older["cluster_type"] = json!("ManagedKubernetes");
+    let made = world.call("CreateCluster", &[], "", &older).await.unwrap();
+    assert_eq!(made["cluster_id"].as_str().unwrap().len(), 33);
+    // The body of the command line's guide, with values for its placeholders.
+    let oldest = json!({
+        "disable_rollback": "true", "name": "cli", "timeout_mins": 60, "cluster_type": "ManagedKubernetes",
+        "region_id": "cn-hangzhou", "vpcid": "vpc-1", "zoneid": "cn-hangzhou-b", "vswitchid": "vsw-1",
+        "container_cidr": "172.20.0.0/16", "service_cidr": "172.21.0.0/20", "cloud_monitor_flags": "false",
+        "login_password": "Hello1234", "worker_instance_charge_type": "PostPaid", "worker_period_unit": "Month",
+        "worker_period": 1, "worker_auto_renew": "false", "worker_auto_renew_period": 1,
+        "worker_instance_type": "ecs.n4.large", "worker_system_disk_category": "cloud_efficiency",
+        "worker_system_disk_size": "120", "worker_data_disk": "false", "worker_data_disk_category": "cloud_ssd",
+        "worker_data_disk_size": "200", "num_of_nodes": "2", "snat_entry": "true",
+    });
+    let made = world.call("CreateCluster", &[], "", &oldest).await.unwrap();
+    let id = made["cluster_id"].as_str().unwrap();
+    let shown = world.call("DescribeClusterDetail", &[("ClusterId", id)], "", &Value::Null).await.unwrap();
+    assert_eq!((&shown["zone_id"], &shown["size"]), (&json!("cn-hangzhou-b"), &json!(2)));
+    let text = shown.to_string();
+    assert!(!text.contains("Hello1234"), "{text}");
+    let mut scaling = body("k8s-2022 11.1", 1);
+    scaling["scaling_group"]["login_password"] = json!("Hello1234");
+    scaling["scaling_group"].as_object_mut().unwrap().remove("vpc_id");
+    let id = world.running("pools", 0).await;
+    let made = world.call("CreateClusterNodePool", &[("ClusterId", &id)], "", &scaling).await.unwrap();
+    assert!(made["nodepool_id"].as_str().unwrap().starts_with("np"));
+}
+
+#[derive(Deserialize)]
+struct Documented {
+    section: String,
+    operation: String,
+    response: Vec<String>,
+}
+
+/// Whether a documented path such as `clusters[].tags[].key` is there, as far as its lists have entries.
+fn has(value: &Value, path: &str) -> bool {
+    let Some((step, rest)) = path.split_once('.').map(|(s, r)| (s, Some(r))).or(Some((path, None))) else {
+        return true;
+    };
+    let (name, is_list) = step.strip_suffix("[]").map_or((step, false), |name| (name, true));
+    let Some(found) = value.get(name) else { return false };
+    match (rest, is_list) {
+        (None, _) => true,
+        (Some(rest), false) => found.is_null() || has(found, rest),
+        (Some(rest), true) => found.as_array().is_some_and(|items| items.iter().all(|item| has(item, rest))),
+    }
+}
+
+#[tokio::test]
+async fn answers_have_every_documented_field() {
+    let world = World::new().await;
+    let id = world.running("demo", 1).await;
+    let pools = world.call("DescribeClusterNodePools", &[("ClusterId", &id)], "", &Value::Null).await.unwrap();
+    let pool = pools["nodepools"][0]["nodepool_info"]["nodepool_id"].as_str().unwrap();
+    let task = world.store.get::<Cluster>(&id).unwrap().creation_task_id.clone();
+    let path = [("ClusterId", id.as_str()), ("NodepoolId", pool), ("TaskId", task.as_str())];
+    let documented: Vec<Documented> = serde_json::from_str(include_str!("../../api/tests/data/fields.json")).unwrap();
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut asked = 0;
+    for Documented { section, operation, response } in documented {
+        let Some(operation) = operations::find(&operation).filter(|found| !found.changes()) else { continue };
+        let query = "Region=cn-beijing&ClusterType=ManagedKubernetes";
+        let answer =
+            world.call(operation.name, &path, query, &Value::Null).await.unwrap_or_else(|r| panic!("{section}: {r}"));
+        let one = answer.as_array().map_or(&answer, |list| &list[0]);
+        let absent: Vec<String> = response.into_iter().filter(|field| !has(one, field)).collect();
+        if !absent.is_empty() {
+            missing.insert(format!("{section} {}", operation.name), absent);
+        }
+        asked += 1;
+    }
+    assert!(asked >= 20, "{asked}");
+    // Fields of edge pools, of names that cannot be chosen, and of disks nobody asked for.
+    let absent_by_design = [
+        "kubernetes_config.node_name_mode",
+        "scaling_group.system_disk_performance_level",
+        "scaling_group.system_disk_size",
+        "interconnect_config",
+        "interconnect_mode",
+    ];
+    for fields in missing.values_mut() {
+        fields.retain(|field| !absent_by_design.iter().any(|known| field.contains(known)));
+    }
+    missing.retain(|_, fields| !fields.is_empty());
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[tokio::test]
+async fn a_cluster_as_clients_read_it() {
+    let world = World::new().await;
+    let body = json!({"name": "demo", "cluster_type": "ManagedKubernetes", "num_of_nodes": 1, "enable_rrsa": true,
+        "vpcid": "vpc-1", "vswitch_ids": ["vsw-1", "vsw-2"], "security_group_id": "sg-1", "timezone": "Asia/Shanghai",
+        "tags": [{"key": "env", "value": "prod"}]});
+    let made = world.call("CreateCluster", &[], "", &body).await.unwrap();
+    let id = made["cluster_id"].as_str().unwrap();
+    world.settle(id).await;
+    let mut shown = world.call("DescribeClusterDetail", &[("ClusterId", id)], "", &Value::Null).await.unwrap();
+    let port = world.store.get::<Cluster>(id).unwrap().network.api_public_port.unwrap();
+    let urls: Value = serde_json::from_str(shown["master_url"].as_str().unwrap()).unwrap();
+    let public = format!("https://127.0.0.1:{port}");
+    let internal = "https://10.200.15.1:6443";
+    assert_eq!(urls, json!({"api_server_endpoint": public, "intranet_api_server_endpoint": internal}));
+    let about: Value = serde_json::from_str(shown["meta_data"].as_str().unwrap()).unwrap();
+    assert_eq!((&about["Runtime"], &about["RuntimeVersion"]), (&json!("containerd"), &json!("2.4.2")));
+    let balancer = shown["external_loadbalancer_id"].clone();
+    assert!(balancer.as_str().unwrap().starts_with("lb-"));
+    assert_eq!(shown["parameters"]["num_of_nodes"], "1");
+    for variable in
+        ["cluster_id", "master_url", "meta_data", "parameters", "agent_version", "control_plane_endpoints_config"]
+    {
+        shown.as_object_mut().unwrap().remove(variable).unwrap();
+    }
+    assert_eq!(
+        shown,
+        json!({
+            "name": "demo", "cluster_type": "ManagedKubernetes", "cluster_spec": "ack.standard", "profile": "Default",
+            "state": "running", "region_id": "cn-beijing", "zone_id": "cn-beijing-a", "size": 1,
+            "created": "2024-01-01T00:00:00Z", "updated": "2024-01-01T00:00:00Z", "init_version": "1.36.3",
+            "current_version": "1.36.3", "next_version": "", "docker_version": "", "deletion_protection": false,
+            "external_loadbalancer_id": balancer, "network_mode": "vpc", "private_zone": false,
+            "resource_group_id": "", "security_group_id": "sg-1", "subnet_cidr": "172.16.0.0/16",
+            "tags": [{"key": "env", "value": "prod"}], "vpc_id": "vpc-1", "vswitch_id": "vsw-1,vsw-2",
+            "worker_ram_role_name": "", "vswitch_ids": ["vsw-1", "vsw-2"], "container_cidr": "172.16.0.0/16",
+            "service_cidr": "172.19.0.0/20", "node_cidr_mask": "25", "ip_stack": "ipv4", "proxy_mode": "ipvs",
+            "cluster_domain": "cluster.local", "extra_sans": [], "timezone": "Asia/Shanghai",
+            "maintenance_window": {"enable": false, "maintenance_time": "", "duration": "", "weekly_period": ""},
+            "rrsa_config": {"enabled": true},
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_node_and_a_task_as_clients_read_them() {
+    let world = World::new().await;
+    let id = world.running("demo", 1).await;
+    let nodes = world.call("DescribeClusterNodes", &[("ClusterId", &id)], "pageSize=5", &Value::Null).await.unwrap();
+    assert_eq!(nodes["page"], json!({"page_number": 1, "page_size": 5, "total_count": 1}));
+    let node = &nodes["nodes"][0];
+    assert_eq!(
+        (&node["state"], &node["instance_status"], &node["node_status"]),
+        (&json!("running"), &json!("Running"), &json!("Ready"))
+    );
+    assert_eq!((&node["instance_role"], &node["instance_type_family"]), (&json!("Worker"), &json!("ecs.g6")));
+    assert_eq!(node["node_name"], format!("cn-beijing.{}", node["ip_address"][0].as_str().unwrap()));
+    let refusal =
+        world.call("DescribeClusterNodes", &[("ClusterId", &id)], "pageSize=101", &Value::Null).await.unwrap_err();
+    assert!(refusal.message.contains("pageSize"), "{refusal}");
+
+    let removed = json!({"nodes": [node["instance_id"]], "release_node": true});
+    let started = world.call("DeleteClusterNodes", &[("ClusterId", &id)], "", &removed).await.unwrap();
+    let task_id = started["task_id"].as_str().unwrap();
+    let task = world.call("DescribeTaskInfo", &[("TaskId", task_id)], "", &Value::Null).await.unwrap();
+    assert_eq!((&task["state"], &task["task_type"]), (&json!("running"), &json!("cluster_node_delete")));
+    assert_eq!(task["task_result"], json!([{"data": node["instance_id"], "status": "initial"}]));
+    assert_eq!(task["events"][0]["reason"], "Started");
+    let leaving =
+        world.call("DescribeClusterNodes", &[("ClusterId", &id)], "state=removing", &Value::Null).await.unwrap();
+    assert_eq!(
+        (&leaving["nodes"][0]["state"], &leaving["nodes"][0]["node_status"]),
+        (&json!("stopping"), &json!("Offline"))
+    );
+}
+
+#[tokio::test]
+async fn kubeconfigs_events_and_deletion() {
+    let world = World::new().await;
+    let id = world.running("demo", 0).await;
+    let path = [("ClusterId", id.as_str())];
+    let query = "PrivateIpAddress=True&TemporaryDurationMinutes=15";
+    let config = world.call("DescribeClusterUserKubeconfig", &path, query, &Value::Null).await.unwrap();
+    assert!(config["config"].as_str().unwrap().contains("https://10.200.15.1:6443"));
+    assert!(config["expiration"].as_str().unwrap().ends_with('Z'));
+    let certs = world.call("DescribeClusterCerts", &path, "", &Value::Null).await.unwrap();
+    assert!(certs["config"].as_str().unwrap().contains("https://127.0.0.1:") && certs["ca"] == "PEM");
+    let none = world.call("DescribeClusterDetail", &[("ClusterId", "c0")], "", &Value::Null).await.unwrap_err();
+    assert_eq!((none.code.as_str(), none.status()), ("ErrorClusterNotFound", 404));
+
+    let query = r#"retain_all_resources=false&keep_slb=false&retain_resources=["sg-2ze6ess9kho6fdn9****"]"#;
+    let deleted = world.call("DeleteCluster", &path, query, &Value::Null).await.unwrap();
+    assert_eq!(world.call("DeleteCluster", &path, "", &Value::Null).await.unwrap()["task_id"], deleted["task_id"]);
+    let shown = world.call("DescribeClusterDetail", &path, "", &Value::Null).await.unwrap();
+    assert_eq!(shown["state"], "deleting");
+    let query = format!("cluster_id={id}&type=cluster_delete");
+    let events = world.call("DescribeEvents", &[], &query, &Value::Null).await.unwrap();
+    assert_eq!(
+        (&events["page_info"]["total_count"], &events["events"][0]["data"]["level"]),
+        (&json!(1), &json!("info"))
+    );
+}
+
+#[test]
+fn the_page_about_fields_names_every_field() {
+    let page = include_str!("../../../docs/fields-create-cluster.md");
+    let schema = schemars::schema_for!(CreateClusterRequest);
+    let fields = schema.as_value()["properties"].as_object().unwrap();
+    assert!(fields.len() > 100);
+    let missing: Vec<&String> = fields.keys().filter(|field| !page.contains(&format!("`{field}`"))).collect();
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
+}
