@@ -129,7 +129,7 @@ async fn commit(ctx: &Context, scope: &Scope, verdict: Verdict) -> Outcome<()> {
         batch.expect_revision::<NodePool>(&pool.id, Some(pool.revision)).delete::<NodePool>(&pool.id);
     }
     verdict.journal.write_to(&mut batch);
-    Ok(ctx.store.commit(batch).await.map_err(Fault::from)?)
+    ctx.store.commit(batch).await.map_err(Fault::from)
 }
 
 /// Adds those documents that differ from what was read.

@@ -8,6 +8,8 @@ use sampan_store::{
     model::{Cluster, Fault, FaultKind, Machine, Outcome, Timestamp},
 };
 
+use tokio::time::Instant;
+
 use super::{
     blueprints::Blueprints,
     driver::Waker,
@@ -56,6 +58,8 @@ pub(super) struct Context {
     pub(super) identity: Identity,
     pub(super) memory: Memory,
     pub(super) waker: Waker<Key>,
+    /// When this run of the server began to look.
+    pub(super) started: Instant,
 }
 
 impl Context {
@@ -71,8 +75,8 @@ impl Context {
         self.waker.wake(Key::Machine(machine_id.to_owned()));
     }
 
-    /// Changes a machine and tells of it in the same transaction. The closure says whether to write; it may run again.
-    /// Answers whether it was written.
+    /// Changes a member of the cluster and tells of it in the same transaction. The closure says whether to write; it may
+    /// run again. Answers whether it was written; a machine that has left the cluster meanwhile is not touched.
     pub(super) async fn edit_machine(
         &self,
         cluster: &Cluster,
@@ -81,6 +85,9 @@ impl Context {
     ) -> Outcome<bool> {
         for _ in 0..EDIT_ATTEMPTS_MAX {
             let Some(current) = self.store.get::<Machine>(machine_id) else { return Ok(false) };
+            if current.cluster_id() != Some(cluster.id.as_str()) {
+                return Ok(false);
+            }
             let mut machine = current.value.clone();
             let mut journal = Journal::of(cluster, self.now());
             if !change(&mut machine, &mut journal) {

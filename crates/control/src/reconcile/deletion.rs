@@ -31,8 +31,8 @@ const POLL: Duration = Duration::from_secs(1);
 struct Release {
     machines: Step,
     network: Step,
-    /// The VPC was the cluster's own: its record goes too.
-    vpc_goes: bool,
+    /// The VPC was the cluster's own: its records go too.
+    vpc: Option<network::Leave>,
 }
 
 /// Deletes the cluster.
@@ -64,7 +64,7 @@ pub(super) async fn delete(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     cluster::update(&mut batch, &scope.tasks, &tasks);
     if left == Step::Done {
         batch.expect_revision::<Cluster>(&scope.cluster.id, Some(scope.cluster.revision));
-        forget(ctx, scope, &mut batch, release.vpc_goes);
+        forget(ctx, scope, &mut batch, release.vpc.as_ref());
     }
     journal.write_to(&mut batch);
     commit(ctx, batch, &left).await
@@ -83,20 +83,17 @@ pub(super) async fn roll_back(ctx: &Context, scope: &Scope) -> Outcome<Status> {
         return Ok(Status::again(POLL, left.message()));
     }
     let mut batch = Batch::new();
-    if release.vpc_goes {
-        network::forget(ctx, &scope.cluster.network.vpc_id, &mut batch);
-    }
     // Once in each run of the server is enough.
     if ctx.memory.set_rolled_back(&scope.cluster.id) {
         secrets(scope, &mut batch);
     }
-    if release.vpc_goes {
+    if let Some(leave) = &release.vpc {
+        network::forget(ctx, &scope.cluster.network.vpc_id, leave, &mut batch);
         let mut journal = Journal::of(&scope.cluster, ctx.now());
         journal.log("what the failed creation had taken has been released");
         journal.write_to(&mut batch);
     }
-    ctx.store.commit(batch).await?;
-    Ok(Status::Settled)
+    commit(ctx, batch, &left).await
 }
 
 async fn commit(ctx: &Context, batch: Batch, left: &Step) -> Outcome<Status> {
@@ -113,8 +110,7 @@ async fn commit(ctx: &Context, batch: Batch, left: &Step) -> Outcome<Status> {
 /// Does what can be done now to release machines and network.
 async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
     let machines = machines(ctx, scope);
-    let blocked =
-        |why: &str| Release { machines: machines.clone(), network: Step::Blocked(why.to_owned()), vpc_goes: false };
+    let blocked = |why: &str| Release { machines: machines.clone(), network: Step::Blocked(why.to_owned()), vpc: None };
     if machines != Step::Done {
         return blocked("waits until the machines are gone");
     }
@@ -124,8 +120,8 @@ async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
         return blocked("waits until the balancer has let go of it");
     }
     match network::release(ctx, &scope.cluster).await {
-        Ok(vpc_goes) => Release { machines, network: Step::Done, vpc_goes },
-        Err(Note { message, .. }) => Release { machines, network: Step::Waiting(message), vpc_goes: false },
+        Ok(vpc) => Release { machines, network: Step::Done, vpc },
+        Err(Note { message, .. }) => Release { machines, network: Step::Waiting(message), vpc: None },
     }
 }
 
@@ -169,7 +165,7 @@ fn set_state(record: &mut Cluster, task: Option<&Task>, left: &Step, now: Timest
 }
 
 /// Removes everything recorded that only the cluster needed. Its tasks, events and log stay, and its record for them.
-fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc_goes: bool) {
+fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc: Option<&network::Leave>) {
     let cluster_id = &scope.cluster.id;
     for pool in &scope.pools {
         batch.delete::<NodePool>(&pool.id);
@@ -177,8 +173,8 @@ fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc_goes: bool) {
     for credential in ctx.store.list_of::<KubeCredential>(cluster_id) {
         batch.delete::<KubeCredential>(&credential.id);
     }
-    if vpc_goes {
-        network::forget(ctx, &scope.cluster.network.vpc_id, batch);
+    if let Some(leave) = vpc {
+        network::forget(ctx, &scope.cluster.network.vpc_id, leave, batch);
     }
     secrets(scope, batch);
 }

@@ -256,3 +256,115 @@ async fn sleep_until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use sampan_store::model::Fault;
+
+    use super::*;
+
+    /// Counts, per key, and does what the key says.
+    #[derive(Default)]
+    struct Counter {
+        runs: Mutex<HashMap<String, usize>>,
+        now: AtomicUsize,
+        most: AtomicUsize,
+        overlap: AtomicBool,
+        busy: Mutex<Vec<String>>,
+    }
+
+    impl Counter {
+        fn runs(&self, key: &str) -> usize {
+            self.runs.lock().expect("unpoisoned").get(key).copied().unwrap_or(0)
+        }
+    }
+
+    #[async_trait]
+    impl Reconcile for Counter {
+        type Key = String;
+
+        async fn reconcile(&self, key: &String) -> Outcome<Status> {
+            let run = {
+                let mut busy = self.busy.lock().expect("unpoisoned");
+                self.overlap.fetch_or(busy.contains(key), Ordering::Relaxed);
+                busy.push(key.clone());
+                let mut runs = self.runs.lock().expect("unpoisoned");
+                *runs.entry(key.clone()).or_default() += 1;
+                runs[key]
+            };
+            let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(now, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.now.fetch_sub(1, Ordering::Relaxed);
+            self.busy.lock().expect("unpoisoned").retain(|other| other != key);
+            match key.as_str() {
+                "panics" if run < 3 => panic!("as asked"),
+                "fails" if run < 4 => Err(Fault::unavailable("as asked")),
+                "again" if run < 5 => Ok(Status::again(Duration::from_secs(1), "as asked")),
+                _ => Ok(Status::Settled),
+            }
+        }
+
+        fn all(&self) -> Vec<String> {
+            let many = (0..20).map(|number| format!("key {number}"));
+            many.chain(["panics", "fails", "again"].map(String::from)).collect()
+        }
+    }
+
+    fn start() -> (Arc<Counter>, Waker<String>, Driver) {
+        let (counter, pace) = (Arc::new(Counter::default()), Pace { concurrency: 4, ..Pace::default() });
+        let waker = Waker::new(&pace);
+        (Arc::clone(&counter), waker.clone(), Driver::start(counter, waker, pace))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_looked_at_and_troubles_are_tried_again() {
+        let (counter, waker, driver) = start();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(counter.runs("key 7"), 1, "settled");
+        assert_eq!((counter.runs("panics"), counter.runs("fails"), counter.runs("again")), (3, 4, 5));
+        assert_eq!(counter.most.load(Ordering::Relaxed), 4, "as many at a time as allowed");
+        assert!(waker.is_idle());
+        tokio::time::sleep(Duration::from_secs(55)).await;
+        assert_eq!(counter.runs("key 7"), 2, "the resync");
+        waker.wake("key 7".to_owned());
+        waker.wake("key 7".to_owned());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(counter.runs("key 7"), 3);
+        assert!(!counter.overlap.load(Ordering::Relaxed), "never two on one key");
+        driver.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_what_is_in_progress_and_begins_nothing() {
+        let (counter, waker, driver) = start();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        driver.stop().await;
+        assert_eq!(counter.now.load(Ordering::Relaxed), 0, "what had begun has ended");
+        let done: usize = counter.runs.lock().expect("unpoisoned").values().sum();
+        assert_eq!(done, 4);
+        waker.wake("key 1".to_owned());
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(counter.runs.lock().expect("unpoisoned").values().sum::<usize>(), done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_driver_is_dead() {
+        let (counter, _waker, driver) = start();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(driver);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(counter.now.load(Ordering::Relaxed), 4, "cut off in the middle");
+    }
+
+    #[test]
+    fn the_sooner_status_wins() {
+        let again = |seconds| Status::again(Duration::from_secs(seconds), "");
+        assert_eq!(Status::Settled.sooner(again(2)), again(2));
+        assert_eq!(again(2).sooner(Status::Settled), again(2));
+        assert_eq!(again(2).sooner(again(1)), again(1));
+        assert_eq!(again(1).sooner(again(2)), again(1));
+    }
+}

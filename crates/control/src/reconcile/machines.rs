@@ -69,7 +69,7 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
     let seen = observe(ctx, machine, status.as_ref());
     let next = match repair::decide(machine, &seen, &ctx.settings.limits) {
         Step::Fine => Status::Settled,
-        Step::Wait(after) => Status::again(after, "waits before it is repaired"),
+        Step::Wait(after) => Status::again(after, "is not in service; it is started again if that lasts"),
         Step::Make => make(ctx, scope, machine).await.map(|()| Status::Settled)?,
         Step::Start(reason) => {
             record_repair(ctx, scope, machine, reason, &why(reason, status.as_ref())).await?;
@@ -102,6 +102,7 @@ fn observe(ctx: &Context, machine: &Machine, status: Option<&MachineStatus>) -> 
     let power = status.map(|status| status.power);
     let connected = ctx.agents.is_connected(&machine.id);
     let runs = power == Some(sampan_provider::MachinePower::Running);
+    let all_silent = !connected && !ctx.store.list::<Machine>().iter().any(|other| ctx.agents.is_connected(&other.id));
     ctx.memory.with_machine(&machine.id, |memory| {
         memory.silent_since = (runs && !connected).then(|| memory.silent_since.unwrap_or_else(Instant::now));
         repair::Seen {
@@ -109,6 +110,8 @@ fn observe(ctx: &Context, machine: &Machine, status: Option<&MachineStatus>) -> 
             connected,
             silent: memory.silent_since.map_or(Duration::ZERO, |since| since.elapsed()),
             since_repair: memory.repaired.map(|at| at.elapsed()),
+            watched: ctx.started.elapsed(),
+            all_silent,
             now: ctx.now(),
         }
     })
@@ -126,7 +129,7 @@ async fn make(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Not
         return Err(error.into());
     }
     ctx.edit_machine(&scope.cluster, &machine.id, |machine, journal| {
-        if machine.state != MachineState::Pending {
+        if !matches!(machine.state, MachineState::Pending | MachineState::Kept) {
             return false;
         }
         machine.state = MachineState::Starting;
@@ -187,6 +190,8 @@ async fn record_repair(ctx: &Context, scope: &Scope, machine: &Machine, reason: 
     ctx.memory.with_machine(&machine.id, |memory| {
         memory.repaired = Some(Instant::now());
         memory.silent_since = None;
+        // What it was told may be gone with its disks.
+        memory.sent = None;
     });
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! The network of a VPC. Several clusters and machines may need it at the same time: making and removing it is done under
 //! a lock of its name, and it goes only when nothing uses it any more.
 
+use std::sync::Arc;
+
 use sampan_provider::NetworkSpec;
-use sampan_store::model::{Cluster, Machine, VSwitch, Vpc};
+use sampan_store::{
+    Batch, Versioned,
+    model::{Cluster, Machine, Setting, VSwitch, Vpc},
+};
 
 use super::{
     context::{Context, Key, engine},
@@ -37,18 +42,28 @@ pub(super) fn doubt(ctx: &Context, vpc_id: &str) {
     ctx.memory.set_network(vpc_id, false);
 }
 
-/// Removes the network of an ephemeral VPC that only `cluster` used. Answers whether the VPC's record shall go too.
-pub(super) async fn release(ctx: &Context, cluster: &Cluster) -> Result<bool, Note> {
+/// The record that every allocation of addresses rewrites (the use cases write it too). Removing a VPC does so as well, so
+/// that nothing can be placed in a VPC that goes at the same moment: one of the two transactions is refused.
+const ALLOCATION_GUARD: &str = "allocation-guard";
+
+/// Leave to remove a VPC's records, as of the moment when it was seen to be unused.
+pub(super) struct Leave {
+    guard: Option<Arc<Versioned<Setting>>>,
+}
+
+/// Removes the network of an ephemeral VPC that only `cluster` used. `Some` when the VPC's records shall go too.
+pub(super) async fn release(ctx: &Context, cluster: &Cluster) -> Result<Option<Leave>, Note> {
     let vpc_id = &cluster.network.vpc_id;
     let name = ctx.names.network(vpc_id);
     let _alone = ctx.memory.lock(&name).await;
     if !is_unused(ctx, cluster) {
-        return Ok(false);
+        return Ok(None);
     }
     ctx.memory.set_network(vpc_id, false);
     engine("removing the network", ctx.provider.delete_network(&name)).await?;
     // A cluster that was recorded in the meantime makes it again; its VPC then stays.
-    Ok(is_unused(ctx, cluster))
+    let guard = ctx.store.get::<Setting>(ALLOCATION_GUARD);
+    Ok(is_unused(ctx, cluster).then_some(Leave { guard }))
 }
 
 /// Whether the VPC exists for its clusters only, and none but `cluster` is left. A retained VPC counts as used.
@@ -71,7 +86,13 @@ fn is_unused(ctx: &Context, cluster: &Cluster) -> bool {
 }
 
 /// Removes the records of a VPC and its vSwitches, in the given batch.
-pub(super) fn forget(ctx: &Context, vpc_id: &str, batch: &mut sampan_store::Batch) {
+pub(super) fn forget(ctx: &Context, vpc_id: &str, leave: &Leave, batch: &mut Batch) {
+    let count = leave.guard.as_ref().and_then(|guard| guard.value.value.as_u64()).unwrap_or(0);
+    let next = Setting { id: ALLOCATION_GUARD.to_owned(), value: (count + 1).into() };
+    match &leave.guard {
+        Some(guard) => batch.update(guard.revision, &next),
+        None => batch.create(&next),
+    };
     batch.delete::<Vpc>(vpc_id);
     for vswitch in ctx.store.list_of::<VSwitch>(vpc_id) {
         batch.delete::<VSwitch>(&vswitch.id);

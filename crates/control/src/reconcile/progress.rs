@@ -10,11 +10,11 @@ use sampan_store::model::{
 use super::{
     journal::Journal,
     machines::title,
-    memory::Note,
-    repair,
+    nodes, repair,
     scope::{Fate, Scope, fate, role},
     status::{Facts, Step, Verdict},
 };
+use crate::ports::NodeReadiness;
 
 /// Names of what hinders machines are not listed beyond this number.
 const NAMED_MAX: usize = 3;
@@ -57,6 +57,14 @@ fn in_service(scope: &Scope, facts: &Facts, machines: &[Machine], is_meant: impl
     let details: Vec<String> = hindered.take(NAMED_MAX).collect();
     let count = format!("{} of {} nodes are Ready", up.len(), up.len() + down.len());
     Step::Waiting(if details.is_empty() { count } else { format!("{count}; {}", details.join("; ")) })
+}
+
+/// What hinders a machine: its node's own words if it has one, else its controller's.
+pub(super) fn hindrance(machine: &Machine, facts: &Facts) -> Option<String> {
+    let node = facts.nodes.as_ref().and_then(|nodes| nodes::view(nodes, machine));
+    let not_ready = node.filter(|node| node.ready != NodeReadiness::Ready);
+    let note = facts.notes.get(&machine.id).map(|note| note.message.clone());
+    not_ready.map(|node| format!("its node is not Ready: {}", node.message)).or(note)
 }
 
 /// Brings a task that is not a creation or deletion forward; it may end.
@@ -160,7 +168,7 @@ pub(super) fn set_results(task: &mut Task, machines: &[Machine], now: Timestamp)
         .map(|machine| (machine.id.as_str(), result_of(machine)))
         .collect();
     let mut results: Vec<TaskResult> = task.results.clone();
-    for result in &mut results {
+    for result in results.iter_mut().filter(|result| result.data.starts_with("i-")) {
         // A machine that left again before the task ended was not added.
         result.status = mine.get(result.data.as_str()).copied().unwrap_or(ResultStatus::Failed);
     }
@@ -182,13 +190,12 @@ fn result_of(machine: &Machine) -> ResultStatus {
 }
 
 /// A machine whose task failed before it came up is shown as failed; it is still being tried.
-pub(super) fn mark_failed(machine: &mut Machine, tasks: &[Task], notes: &BTreeMap<String, Note>) {
+pub(super) fn mark_failed(machine: &mut Machine, tasks: &[Task], facts: &Facts) {
     let failed = tasks.iter().find(|task| task.state == TaskState::Fail && added_by(machine, &task.id));
     let Some(task) = failed else { return };
     if matches!(machine.state, MachineState::Pending | MachineState::Starting) {
         machine.state = MachineState::Failed;
-        let why = notes.get(&machine.id).map(|note| note.message.clone());
-        machine.error = why.or_else(|| task.error.as_ref().map(|error| error.message.clone()));
+        machine.error = hindrance(machine, facts).or_else(|| task.error.as_ref().map(|error| error.message.clone()));
     }
 }
 
@@ -244,6 +251,9 @@ pub(super) fn end(task: &mut Task, failure: Option<(&str, &str)>, what: &str, no
     let Some((code, why)) = failure else {
         task.state = TaskState::Success;
         task.error = None;
+        for result in task.results.iter_mut().filter(|result| result.status == ResultStatus::Initial) {
+            result.status = ResultStatus::Success;
+        }
         journal.task_event(task, Level::Info, "Succeeded", format!("{what} succeeded after {took:.1} s"));
         return;
     };

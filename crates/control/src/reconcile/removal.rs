@@ -1,12 +1,12 @@
 //! A machine leaves its cluster: drained if so wished, its node object deleted, its container destroyed; then its record
 //! is removed or goes back to the inventory. Converges with any of these missing, and in bounded time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sampan_provider::MachinePower;
 use sampan_store::{
     Batch, Versioned,
-    model::{Level, Machine, MachineState, MachineWanted, Outcome, Setting, Task, new_machine_id},
+    model::{Cluster, Level, Machine, MachineState, MachineWanted, Outcome, Setting, Task, new_machine_id},
 };
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use super::{
     machines::title,
     memory::Note,
     repair,
-    scope::{Departure, Life, Scope, life},
+    scope::{Departure, Fate, Life, Scope, fate, life},
     settings::ACCESS_CALL_MAX,
 };
 use crate::ports::DrainOutcome;
@@ -116,10 +116,17 @@ fn elapsed(ctx: &Context, machine: &Machine) -> Duration {
 
 /// The machine is gone; so goes its record, or its membership.
 async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Departure) -> Outcome<()> {
-    // Read anew: what is wanted may have changed while it was being removed; then the commit conflicts at the latest.
+    // Read anew: what is wanted may have changed while it was being removed; then that change has woken us again.
     let Some(machine) = ctx.store.get::<Machine>(machine_id) else { return Ok(()) };
+    let is_member = machine.cluster_id() == Some(scope.cluster.id.as_str());
+    let cluster = ctx.store.get::<Cluster>(&scope.cluster.id).unwrap_or_else(|| Arc::clone(&scope.cluster));
+    if !is_member || fate(&cluster, &machine) != Fate::Go(departure.clone()) {
+        return Ok(());
+    }
     let mut journal = Journal::of(&scope.cluster, ctx.now());
     let mut batch = Batch::new();
+    // Its certificates in this cluster.
+    batch.delete_secret(&format!("cluster/{}/machine/{machine_id}", scope.cluster.id));
     if departure.keep {
         batch.update(machine.revision, &kept(&machine));
         journal.log(format!("{} has left the cluster and is kept", title(&machine)));

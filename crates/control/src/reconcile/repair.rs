@@ -13,6 +13,9 @@ pub(super) const HEALED_AFTER: Duration = Duration::from_secs(600);
 /// The longest pause between two starts of a machine that keeps ending.
 const START_PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// A machine of which it is doubtful whether it needs repair is given so many times the patience.
+const DOUBT: u32 = 5;
+
 /// What is seen of a machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -24,6 +27,10 @@ pub(super) struct Seen {
     pub(super) silent: Duration,
     /// Time since we repaired it last, in this run of the server.
     pub(super) since_repair: Option<Duration>,
+    /// How long this run of the server has been watching: what is older was not seen by it.
+    pub(super) watched: Duration,
+    /// No machine's agent is connected: more likely it is us whom they cannot reach.
+    pub(super) all_silent: bool,
     /// Now.
     pub(super) now: Timestamp,
 }
@@ -55,7 +62,7 @@ pub(super) const NOT_READY: &str = "NodeNotReady";
 pub(super) fn decide(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
     let reason = match (seen.power, machine.state) {
         // Never seen running: it is being made. A container whose first start failed is started by making it.
-        (None | Some(MachinePower::Created), MachineState::Pending) => return Step::Make,
+        (None | Some(MachinePower::Created), MachineState::Pending | MachineState::Kept) => return Step::Make,
         (Some(MachinePower::Running), _) => return running(machine, seen, limits),
         (None, _) => LOST,
         (Some(MachinePower::Created | MachinePower::Exited), _) => EXITED,
@@ -71,14 +78,19 @@ pub(super) fn decide(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
 }
 
 fn running(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
-    if machine.state == MachineState::Pending {
+    if matches!(machine.state, MachineState::Pending | MachineState::Kept) {
         return Step::Make;
     }
     let patience = patience(machine, limits);
-    let not_ready = machine.not_ready_since.map(|since| span(since, seen.now));
-    let (reason, lasts) = match not_ready {
-        _ if !seen.connected && seen.silent > Duration::ZERO => (SILENT, seen.silent),
-        Some(lasts) => (NOT_READY, lasts),
+    let not_ready = machine.not_ready_since.map(|since| span(since, seen.now).min(seen.watched));
+    let (reason, lasts, patience) = match not_ready {
+        _ if !seen.connected && seen.silent.is_zero() => return Step::Fine,
+        _ if !seen.connected => {
+            // A silent agent alone is no proof that the machine is of no use.
+            let is_doubtful = seen.all_silent || machine.node_status.as_deref() == Some("Ready");
+            (SILENT, seen.silent, if is_doubtful { patience * DOUBT } else { patience })
+        }
+        Some(lasts) => (NOT_READY, lasts, patience),
         None => return Step::Fine,
     };
     if lasts < patience {
@@ -143,7 +155,15 @@ mod tests {
     fn check(role: &str, state: &str, repairs: u32, change: impl FnOnce(&mut Machine, &mut Seen), expected: Step) {
         let mut machine = machine(role, state, repairs);
         let power = Some(MachinePower::Running);
-        let mut seen = Seen { power, connected: true, silent: Duration::ZERO, since_repair: None, now: now() };
+        let mut seen = Seen {
+            power,
+            connected: true,
+            silent: Duration::ZERO,
+            since_repair: None,
+            watched: seconds(86_400),
+            all_silent: false,
+            now: now(),
+        };
         change(&mut machine, &mut seen);
         assert_eq!(decide(&machine, &seen, &LIMITS), expected, "{role} {state} {repairs} {seen:?}");
     }
@@ -195,6 +215,21 @@ mod tests {
             seen.silent = seconds(121);
         };
         check("Worker", "starting", 0, silent, Step::Restart(SILENT));
+        let still_ready = |machine: &mut Machine, seen: &mut Seen| {
+            silent(machine, seen);
+            machine.node_status = Some("Ready".into());
+        };
+        check("Worker", "running", 0, still_ready, Step::Wait(seconds(479)));
+        let all = |machine: &mut Machine, seen: &mut Seen| {
+            silent(machine, seen);
+            seen.all_silent = true;
+        };
+        check("ControlPlane", "running", 0, all, Step::Wait(seconds(479)));
+        let before_our_time = |machine: &mut Machine, seen: &mut Seen| {
+            not_ready(9999)(machine, seen);
+            seen.watched = seconds(5);
+        };
+        check("Worker", "running", 0, before_our_time, Step::Wait(seconds(115)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Puts the controllers together: what wakes them, and which key is whose work.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream::BoxStream};
@@ -84,6 +84,7 @@ impl Controllers {
             identity: Identity::new(&self.settings.instance_id, &new_token(8)),
             memory: Memory::default(),
             waker: waker.clone(),
+            started: tokio::time::Instant::now(),
             store: self.store,
             provider: self.provider,
             agents: self.agents,
@@ -146,18 +147,12 @@ fn sources(ctx: &Arc<Context>) -> JoinSet<()> {
 }
 
 /// Hands each message to `react`; looks at everything when messages were lost.
-fn listen<M: Clone + Send + 'static>(
-    ctx: Arc<Context>,
-    mut messages: Receiver<M>,
-    react: fn(&Context, M),
-) -> impl Future<Output = ()> + Send {
-    async move {
-        loop {
-            match messages.recv().await {
-                Ok(message) => react(&ctx, message),
-                Err(RecvError::Lagged(_)) => wake_everything(&ctx),
-                Err(RecvError::Closed) => return,
-            }
+async fn listen<M: Clone + Send + 'static>(ctx: Arc<Context>, mut messages: Receiver<M>, react: fn(&Context, M)) {
+    loop {
+        match messages.recv().await {
+            Ok(message) => react(&ctx, message),
+            Err(RecvError::Lagged(_)) => wake_everything(&ctx),
+            Err(RecvError::Closed) => return,
         }
     }
 }

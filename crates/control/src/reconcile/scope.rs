@@ -181,3 +181,91 @@ pub(super) fn creation_deadline(cluster: &Cluster, task: Option<&Task>) -> Times
     };
     task.map_or(own, |task| task.deadline.min(own))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GO: Departure = Departure { keep: false, drain: false, delete_node: false };
+
+    fn cluster(state: &str) -> Cluster {
+        serde_json::from_value(serde_json::json!({
+            "id": "c1", "account_id": "1", "name": "n", "region_id": "r", "zone_id": "z",
+            "cluster_type": "ManagedKubernetes", "spec": "ack.standard", "state": state,
+            "created": "2024-01-01T00:00:00Z", "updated": "2024-01-01T00:00:00Z",
+            "init_version": "1.36.3", "version": "1.36.3", "timeout_minutes": 60, "creation_task_id": "T-1",
+            "network": {
+                "vpc_id": "vpc-1", "vswitch_ids": [], "security_group_id": "sg-1", "pod_cidr": "172.20.0.0/16",
+                "service_cidr": "172.21.0.0/20", "node_cidr_mask": 25, "dns_ip": "172.21.0.10", "api_vip": "10.200.15.1",
+                "api_public_port": null, "cluster_domain": "cluster.local", "proxy_mode": "ipvs",
+                "api_load_balancer_id": "lb-1",
+            },
+        }))
+        .expect("a cluster")
+    }
+
+    fn machine(role: &str, wanted: &str) -> Machine {
+        serde_json::from_value(serde_json::json!({
+            "id": "i-1", "account_id": "1", "region_id": "r", "zone_id": "z", "vpc_id": "vpc-1", "vswitch_id": "vsw-1",
+            "ip": "10.200.0.5", "mac": "02:00:00:00:00:01", "instance_type": "t", "instance_name": "worker-1",
+            "source": "ess", "created": "2024-01-01T00:00:00Z", "wanted": wanted, "state": "running", "drain": true,
+            "membership": {"cluster_id": "c1", "node_pool_id": "np1", "role": role, "node_name": "r.10.200.0.5",
+                "pod_cidr": null, "task_id": "T-1"},
+        }))
+        .expect("a machine")
+    }
+
+    fn deleting(retain: serde_json::Value) -> Cluster {
+        let deletion = serde_json::json!({"task_id": "T-2", "requested": "2024-01-02T00:00:00Z", "retain": retain});
+        Cluster { deletion: Some(serde_json::from_value(deletion).expect("a deletion")), ..cluster("running") }
+    }
+
+    #[test]
+    fn fates_in_a_cluster_that_lives() {
+        for state in ["initial", "running", "scaling", "updating", "updating_failed"] {
+            assert_eq!(fate(&cluster(state), &machine("Worker", "Run")), Fate::Run, "{state}");
+        }
+        let gone = |keep| Fate::Go(Departure { keep, drain: true, delete_node: true });
+        assert_eq!(fate(&cluster("running"), &machine("Worker", "Release")), gone(false));
+        assert_eq!(fate(&cluster("running"), &machine("Worker", "Leave")), gone(true));
+        assert_eq!(fate(&cluster("running"), &machine("ControlPlane", "Release")), Fate::Go(GO));
+        assert_eq!(fate(&cluster("stopped"), &machine("Worker", "Run")), Fate::Frozen);
+    }
+
+    #[test]
+    fn fates_after_a_failed_creation() {
+        let failed = cluster("failed");
+        assert_eq!(fate(&failed, &machine("Worker", "Run")), Fate::Go(GO));
+        let older = Machine { created: "2023-12-31T00:00:00Z".parse().expect("a time"), ..machine("Worker", "Run") };
+        assert_eq!(fate(&failed, &older), Fate::Go(Departure { keep: true, ..GO }), "given back");
+        let kept = Cluster { disable_rollback: true, ..failed };
+        assert_eq!(fate(&kept, &machine("Worker", "Run")), Fate::Frozen);
+    }
+
+    #[test]
+    fn fates_in_a_cluster_that_goes() {
+        let check = |retain: serde_json::Value, role: &str, wanted: &str, keep: bool| {
+            let fate = fate(&deleting(retain.clone()), &machine(role, wanted));
+            assert_eq!(fate, Fate::Go(Departure { keep, ..GO }), "{retain} {role} {wanted}");
+        };
+        let retain = |all: bool, resources: &[&str]| serde_json::json!({"all": all, "load_balancer": false, "resources": resources});
+        check(retain(false, &[]), "Worker", "Run", false);
+        check(retain(false, &[]), "Worker", "Leave", true);
+        check(retain(true, &[]), "Worker", "Run", true);
+        check(retain(true, &[]), "ControlPlane", "Run", false);
+        check(retain(false, &["i-1"]), "Worker", "Run", true);
+        check(retain(false, &["worker-1"]), "Worker", "Run", true);
+        check(retain(false, &["i-1"]), "ControlPlane", "Run", false);
+        check(retain(false, &["i-2"]), "Worker", "Run", false);
+        let gone = Cluster { state: ClusterState::Deleted, ..deleting(retain(false, &[])) };
+        assert_eq!(life(&gone), Life::Gone);
+    }
+
+    #[test]
+    fn a_creation_ends_at_the_earlier_of_two_deadlines() {
+        let (mut cluster, at) = (cluster("initial"), |text: &str| text.parse::<Timestamp>().expect("a time"));
+        assert_eq!(creation_deadline(&cluster, None), at("2024-01-01T01:00:00Z"));
+        cluster.timeout_minutes = 0;
+        assert_eq!(creation_deadline(&cluster, None), Timestamp::MAX);
+    }
+}

@@ -130,7 +130,8 @@ fn announce(facts: &Facts, journal: &mut Journal) -> BTreeSet<String> {
 /// A machine's record as its node says.
 fn observe(scope: &Scope, machine: &Machine, facts: &Facts, journal: &mut Journal) -> Machine {
     let mut seen = machine.clone();
-    if fate(&scope.cluster, machine) != Fate::Run || machine.state == MachineState::Pending {
+    if fate(&scope.cluster, machine) != Fate::Run || matches!(machine.state, MachineState::Pending | MachineState::Kept)
+    {
         return seen;
     }
     match role(machine) {
@@ -266,7 +267,7 @@ fn create(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
         cluster.state_reason = Some(why.clone());
         for machine in verdict.machines.iter_mut().filter(|machine| machine.state != MachineState::Running) {
             machine.state = MachineState::Failed;
-            machine.error = facts.notes.get(&machine.id).map(|note| note.message.clone()).or(Some(why.clone()));
+            machine.error = progress::hindrance(machine, facts).or(Some(why.clone()));
         }
         finish_creation(task.as_mut(), Some((code, &why)), facts.now, &scope.cluster, &mut verdict.journal);
     } else {
@@ -310,7 +311,7 @@ fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
         verdict.tasks.push(task);
     }
     for machine in &mut verdict.machines {
-        progress::mark_failed(machine, &verdict.tasks, &facts.notes);
+        progress::mark_failed(machine, &verdict.tasks, facts);
     }
     let is_running =
         |kind: TaskType| verdict.tasks.iter().any(|task| task.task_type == kind && task.state == TaskState::Running);

@@ -1,0 +1,274 @@
+//! What users ask for, recorded as the use cases record it: everything of one request in one transaction.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use sampan_store::{
+    Batch, Store,
+    model::{
+        Cluster, ClusterNetwork, ClusterState, ClusterType, ControlPlaneOptions, Deletion, Machine, MachineRole,
+        MachineState, MachineWanted, Membership, NodePool, NodePoolState, ProxyMode, Retain, Stage, StageState, Task,
+        TaskResult, TaskState, TaskType, Timestamp, VSwitch, Vpc,
+    },
+};
+
+pub(crate) const REGION: &str = "cn-hangzhou";
+const ACCOUNT: &str = "1234567890";
+
+/// A cluster to be created.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) number: u8,
+    pub(crate) workers: u8,
+    pub(crate) timeout_minutes: u32,
+    pub(crate) disable_rollback: bool,
+    pub(crate) vpc_id: Option<String>,
+}
+
+impl Order {
+    pub(crate) fn new(number: u8, workers: u8) -> Self {
+        Self { number, workers, timeout_minutes: 60, disable_rollback: false, vpc_id: None }
+    }
+
+    pub(crate) fn cluster_id(&self) -> String {
+        format!("c{:04}", self.number)
+    }
+
+    pub(crate) fn vpc(&self) -> String {
+        self.vpc_id.clone().unwrap_or_else(|| format!("vpc-{:04}", self.number))
+    }
+
+    pub(crate) fn control_plane(&self) -> String {
+        machine_id(self.number, 0)
+    }
+
+    pub(crate) fn worker(&self, index: u8) -> String {
+        machine_id(self.number, index)
+    }
+
+    pub(crate) fn pool_id(&self) -> String {
+        format!("np{:04}", self.number)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        20_000 + u16::from(self.number)
+    }
+
+    pub(crate) fn creation_task(&self) -> String {
+        format!("T-create{:04}", self.number)
+    }
+}
+
+fn machine_id(cluster: u8, index: u8) -> String {
+    format!("i-{cluster:02x}{index:02x}")
+}
+
+fn subnet(order: &Order) -> u8 {
+    // Clusters of one VPC must not share addresses; those of their own may use any.
+    order.number * 16
+}
+
+/// Records the order.
+pub(crate) async fn create(store: &Store, order: &Order, now: Timestamp) {
+    let mut batch = Batch::new();
+    let task = task(&order.creation_task(), order, TaskType::ClusterCreate, now, order.timeout_minutes);
+    batch.create(&task).create(&cluster(order, now)).create(&pool(order, now));
+    if store.get::<Vpc>(&order.vpc()).is_none() {
+        let cidr = Ipv4Net::new_assert(Ipv4Addr::new(10, 200, subnet(order), 0), 20);
+        let vswitch = VSwitch {
+            id: format!("vsw-{:04}", order.number),
+            vpc_id: order.vpc(),
+            zone_id: format!("{REGION}-a"),
+            cidr: Ipv4Net::new_assert(cidr.addr(), 23),
+            created: now,
+        };
+        batch.create(&vswitch);
+        let (account_id, region_id) = (ACCOUNT.into(), REGION.into());
+        batch.create(&Vpc { id: order.vpc(), account_id, region_id, cidr, created: now, ephemeral: true });
+    }
+    for index in 0..=order.workers {
+        batch.create(&machine(order, index, &order.creation_task(), now));
+    }
+    store.commit(batch).await.expect("recorded");
+}
+
+/// Records that these workers are wanted too; answers the task.
+pub(crate) async fn scale_out(store: &Store, order: &Order, indexes: std::ops::Range<u8>, now: Timestamp) -> String {
+    let id = format!("T-scale{:04}x{}", order.number, indexes.start);
+    let mut batch = Batch::new();
+    batch.create(&task(&id, order, TaskType::ClusterScaleout, now, 30));
+    for index in indexes {
+        batch.create(&machine(order, index, &id, now));
+    }
+    store.commit(batch).await.expect("recorded");
+    id
+}
+
+/// Records that these workers shall leave; answers the task.
+pub(crate) async fn remove(
+    store: &Store,
+    order: &Order,
+    indexes: &[u8],
+    wanted: MachineWanted,
+    drain: bool,
+    now: Timestamp,
+) -> String {
+    let id = format!("T-remove{:04}x{}", order.number, indexes[0]);
+    let mut removal = task(&id, order, TaskType::ClusterNodeDelete, now, 60);
+    let mut batch = Batch::new();
+    for index in indexes {
+        let Some(machine) = store.get::<Machine>(&order.worker(*index)) else { continue };
+        let status = sampan_store::model::ResultStatus::Initial;
+        removal.results.push(TaskResult { data: machine.id.clone(), status });
+        let removal_task_id = Some(id.clone());
+        batch.put(&Machine { wanted, drain, removal_task_id, ..machine.value.clone() });
+    }
+    batch.create(&removal);
+    store.commit(batch).await.expect("recorded");
+    id
+}
+
+/// Records that the cluster shall go; answers the task.
+pub(crate) async fn delete(store: &Store, order: &Order, retain: Retain, now: Timestamp) -> String {
+    let id = format!("T-delete{:04}", order.number);
+    let mut batch = Batch::new();
+    let cluster = store.get::<Cluster>(&order.cluster_id()).expect("there");
+    let deletion = Some(Deletion { task_id: id.clone(), requested: now, retain });
+    batch.put(&Cluster { deletion, state: ClusterState::Deleting, ..cluster.value.clone() });
+    batch.create(&task(&id, order, TaskType::ClusterDelete, now, 60));
+    store.commit(batch).await.expect("recorded");
+    id
+}
+
+fn task(id: &str, order: &Order, task_type: TaskType, now: Timestamp, minutes: u32) -> Task {
+    let stage = Stage {
+        name: "network".into(),
+        state: StageState::Waiting,
+        started: None,
+        finished: None,
+        message: String::new(),
+    };
+    Task {
+        id: id.to_owned(),
+        account_id: ACCOUNT.into(),
+        cluster_id: order.cluster_id(),
+        task_type,
+        state: TaskState::Running,
+        node_pool_id: None,
+        stages: if task_type == TaskType::ClusterCreate { vec![stage] } else { Vec::new() },
+        results: Vec::new(),
+        error: None,
+        created: now,
+        updated: now,
+        deadline: now + jiff::SignedDuration::from_mins(i64::from(minutes)),
+        lease: None,
+        request_id: String::new(),
+    }
+}
+
+fn cluster(order: &Order, now: Timestamp) -> Cluster {
+    Cluster {
+        id: order.cluster_id(),
+        account_id: ACCOUNT.into(),
+        name: format!("test-{}", order.number),
+        region_id: REGION.into(),
+        zone_id: format!("{REGION}-a"),
+        cluster_type: ClusterType::ManagedKubernetes,
+        spec: "ack.standard".into(),
+        state: ClusterState::Initial,
+        state_reason: None,
+        created: now,
+        updated: now,
+        init_version: "1.36.3".into(),
+        version: "1.36.3".into(),
+        network: ClusterNetwork {
+            vpc_id: order.vpc(),
+            vswitch_ids: vec![format!("vsw-{:04}", order.number)],
+            security_group_id: "sg-1".into(),
+            pod_cidr: Ipv4Net::new_assert(Ipv4Addr::new(172, 20, 0, 0), 16),
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(172, 21, 0, 0), 20),
+            node_cidr_mask: 25,
+            dns_ip: Ipv4Addr::new(172, 21, 0, 10),
+            api_vip: Ipv4Addr::new(10, 200, subnet(order) + 15, 10),
+            api_public_port: Some(order.port()),
+            cluster_domain: "cluster.local".into(),
+            proxy_mode: ProxyMode::Ipvs,
+            api_load_balancer_id: "lb-1".into(),
+        },
+        control_plane: ControlPlaneOptions::default(),
+        tags: Vec::new(),
+        deletion_protection: false,
+        instance_deletion_protection: false,
+        addons: Vec::new(),
+        maintenance_window: None,
+        resource_group_id: String::new(),
+        runtime_requested: None,
+        timeout_minutes: order.timeout_minutes,
+        disable_rollback: order.disable_rollback,
+        creation_task_id: order.creation_task(),
+        deletion: None,
+        request: serde_json::Value::Null,
+        first_running: None,
+    }
+}
+
+fn pool(order: &Order, now: Timestamp) -> NodePool {
+    NodePool {
+        id: order.pool_id(),
+        cluster_id: order.cluster_id(),
+        name: "default-nodepool".into(),
+        is_default: true,
+        state: NodePoolState::Scaling,
+        created: now,
+        updated: now,
+        region_id: REGION.into(),
+        instance_types: vec!["ecs.g6.large".into()],
+        vswitch_ids: Vec::new(),
+        labels: Vec::new(),
+        taints: Vec::new(),
+        tags: Vec::new(),
+        cpu_policy: None,
+        user_data: None,
+        runtime_requested: None,
+        resource_group_id: String::new(),
+        request: serde_json::Value::Null,
+        deleting: false,
+    }
+}
+
+/// A machine as recorded; the one with index 0 is the control plane's.
+pub(crate) fn machine(order: &Order, index: u8, task_id: &str, now: Timestamp) -> Machine {
+    let ip = Ipv4Addr::new(10, 200, subnet(order), 10 + index);
+    let is_worker = index > 0;
+    Machine {
+        id: machine_id(order.number, index),
+        account_id: ACCOUNT.into(),
+        region_id: REGION.into(),
+        zone_id: format!("{REGION}-a"),
+        vpc_id: order.vpc(),
+        vswitch_id: format!("vsw-{:04}", order.number),
+        ip,
+        mac: format!("02:00:00:00:{:02x}:{index:02x}", order.number),
+        instance_type: "ecs.g6.large".into(),
+        instance_name: format!("worker-{}-{index}", order.number),
+        tags: Vec::new(),
+        source: "ess".into(),
+        created: now,
+        wanted: MachineWanted::Run,
+        drain: false,
+        removal_task_id: None,
+        membership: Some(Membership {
+            cluster_id: order.cluster_id(),
+            node_pool_id: is_worker.then(|| order.pool_id()),
+            role: if is_worker { MachineRole::Worker } else { MachineRole::ControlPlane },
+            node_name: format!("{REGION}.{ip}"),
+            pod_cidr: is_worker.then(|| Ipv4Net::new_assert(Ipv4Addr::new(172, 20, index, 0), 25)),
+            task_id: task_id.to_owned(),
+        }),
+        state: MachineState::Pending,
+        node_status: None,
+        not_ready_since: None,
+        error: None,
+        repairs: 0,
+    }
+}

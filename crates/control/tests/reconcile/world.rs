@@ -1,0 +1,546 @@
+//! A world for the controllers: machines that become what they are told, APIs that begin to answer, a balancer. What it
+//! does follows from the calls alone, so a killed and restarted server finds it as it left it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sampan_agents::{
+    balancer::{Config, Failure, Report},
+    spec::{File, NodeSpec, NodeStatus, Route},
+};
+use sampan_control::{
+    ports::{Agents, Balancing, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView, NodeWanted},
+    reconcile::{Blueprints, Names},
+};
+use sampan_provider::{
+    MachinePower, MachineProvider as _,
+    memory::{Fault as Injected, FaultPlan, FaultPoint, MemoryProvider},
+};
+use sampan_store::{
+    Batch, Store,
+    model::{Cluster, Fault, Machine, NodePool, Outcome, Timestamp},
+};
+use tokio::{sync::broadcast, time::Instant};
+
+/// Polls until an API server that has all it needs answers.
+const POLLS_UNTIL_READY: u32 = 3;
+/// Rounds until a drain is done.
+const DRAIN_ROUNDS: u32 = 2;
+
+/// Small and good enough to choose by.
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// Where every external call passes: here it may fail, or the server may die in it.
+pub(crate) struct Gate {
+    inner: Mutex<GateState>,
+}
+
+struct GateState {
+    calls: u64,
+    kill_at: Option<u64>,
+    dead: bool,
+    faults_per_mille: u64,
+    engine_is_down: bool,
+    chance: Chance,
+}
+
+impl Gate {
+    fn new(seed: u64) -> Arc<Self> {
+        let chance = Chance::new(seed);
+        let inner =
+            GateState { calls: 0, kill_at: None, dead: false, faults_per_mille: 0, engine_is_down: false, chance };
+        Arc::new(Self { inner: Mutex::new(inner) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, GateState> {
+        self.inner.lock().expect("no test panics while it holds this")
+    }
+
+    /// The server dies in the n-th call from now, before, during or after its effect.
+    pub(crate) fn kill_after(&self, calls: u64) {
+        let mut inner = self.inner();
+        inner.kill_at = Some(inner.calls + calls);
+    }
+
+    pub(crate) fn never_kill(&self) {
+        self.inner().kill_at = None;
+    }
+
+    /// So many of a thousand calls fail.
+    pub(crate) fn set_faults(&self, per_mille: u64) {
+        self.inner().faults_per_mille = per_mille;
+    }
+
+    /// The engine does not answer.
+    pub(crate) fn set_engine_down(&self, down: bool) {
+        self.inner().engine_is_down = down;
+    }
+
+    /// Whether the server has died.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.inner().dead
+    }
+
+    /// The dead server is gone; another may start.
+    pub(crate) fn revive(&self) {
+        let mut inner = self.inner();
+        inner.dead = false;
+        inner.kill_at = None;
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.inner().calls
+    }
+
+    fn next(&self, is_engine: bool) -> Option<Injected> {
+        let mut inner = self.inner();
+        if inner.dead {
+            return Some(Injected::Hang(FaultPoint::Before));
+        }
+        inner.calls += 1;
+        let point = match inner.chance.below(3) {
+            0 => FaultPoint::Before,
+            1 => FaultPoint::Midway,
+            _ => FaultPoint::After,
+        };
+        if inner.kill_at.is_some_and(|at| inner.calls >= at) {
+            inner.dead = true;
+            return Some(Injected::Hang(point));
+        }
+        if is_engine && inner.engine_is_down {
+            return Some(Injected::Fail(FaultPoint::Before));
+        }
+        let per_mille = inner.faults_per_mille;
+        (inner.chance.below(1000) < per_mille).then_some(Injected::Fail(point))
+    }
+}
+
+/// A node object.
+#[derive(Clone, Debug)]
+pub(crate) struct FakeNode {
+    pub(crate) machine_id: String,
+    pub(crate) wanted: NodeWanted,
+    pub(crate) cordoned: bool,
+    drain_rounds: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// What machines were told, on their disks.
+    pub(crate) specs: HashMap<String, NodeSpec>,
+    /// Clusters whose base was applied.
+    pub(crate) base: BTreeSet<String>,
+    /// Node objects by cluster and name.
+    pub(crate) nodes: BTreeMap<String, BTreeMap<String, FakeNode>>,
+    /// Ports of the host that somebody else has.
+    pub(crate) taken_ports: BTreeSet<u16>,
+    /// What the balancer holds.
+    pub(crate) balancer: Config,
+    /// Blueprints refuse with this message.
+    pub(crate) refusal: Option<String>,
+    /// Machines whose agents do not connect.
+    pub(crate) silent: BTreeSet<String>,
+    /// Machines whose kubelets report that they are not ready.
+    pub(crate) sick: BTreeSet<String>,
+    /// Nodes with a pod that cannot be evicted.
+    pub(crate) undrainable: BTreeSet<String>,
+    /// APIs that do not answer.
+    pub(crate) api_down: BTreeSet<String>,
+    /// Nodes that were drained, in order.
+    pub(crate) drained: Vec<String>,
+    /// What must never happen, and did.
+    pub(crate) violations: Vec<String>,
+    polls: HashMap<String, u32>,
+}
+
+pub(crate) struct World {
+    pub(crate) provider: MemoryProvider,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) names: Names,
+    store: Store,
+    state: Mutex<State>,
+    started: Instant,
+    agents: broadcast::Sender<String>,
+    clusters: broadcast::Sender<String>,
+}
+
+pub(crate) const INSTALLATION: &str = "k3x9";
+
+impl World {
+    pub(crate) fn new(store: Store, seed: u64) -> Arc<Self> {
+        let (gate, provider) = (Gate::new(seed), MemoryProvider::new(INSTALLATION));
+        let hook = Arc::clone(&gate);
+        provider.set_faults(FaultPlan::hook(move |_, _| hook.next(true)));
+        Arc::new(Self {
+            provider,
+            gate,
+            names: Names::new(INSTALLATION),
+            store,
+            state: Mutex::default(),
+            started: Instant::now(),
+            agents: broadcast::channel(256).0,
+            clusters: broadcast::channel(256).0,
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while it holds this")
+    }
+
+    /// Somebody outside changed the world: everything is looked at again.
+    pub(crate) fn stir(&self) {
+        self.provider.restart_engine(false);
+    }
+
+    pub(crate) fn kill_machine(&self, machine_id: &str) {
+        assert!(self.provider.kill_machine(&self.names.machine(machine_id)), "{machine_id} runs");
+    }
+
+    pub(crate) fn runs(&self, machine_id: &str) -> bool {
+        let name = self.names.machine(machine_id);
+        self.provider.machines().iter().any(|m| m.spec.name == name && m.status.power == MachinePower::Running)
+    }
+
+    fn connected(&self, machine_id: &str) -> bool {
+        self.runs(machine_id) && !self.state().silent.contains(machine_id)
+    }
+
+    /// One call: passes the gate, then has its effect, unless it fails or the server dies.
+    async fn call<T>(&self, effect: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+        tokio::task::yield_now().await;
+        match self.gate.next(false) {
+            None => effect(),
+            Some(Injected::Hang(FaultPoint::Before)) => std::future::pending().await,
+            Some(Injected::Hang(_)) => {
+                drop(effect());
+                std::future::pending().await
+            }
+            Some(Injected::Fail(point)) => {
+                if point != FaultPoint::Before {
+                    effect()?;
+                }
+                Err(Fault::unavailable("an injected fault"))
+            }
+        }
+    }
+
+    fn control_plane(&self, cluster_id: &str) -> Option<String> {
+        let machines = self.store.list_of::<Machine>(cluster_id);
+        machines.iter().find(|m| !m.is_worker_of(cluster_id)).map(|m| m.id.clone())
+    }
+
+    fn api(&self, cluster: &Cluster) -> Outcome<()> {
+        let machine = self.control_plane(&cluster.id).filter(|id| self.connected(id));
+        let machine = machine.ok_or_else(|| Fault::unavailable("no tunnel to the control plane"))?;
+        let mut state = self.state();
+        if state.api_down.contains(&cluster.id) || !state.specs.contains_key(&machine) {
+            return Err(Fault::unavailable("the API server does not answer"));
+        }
+        let polls = state.polls.entry(cluster.id.clone()).or_default();
+        *polls += 1;
+        if *polls < POLLS_UNTIL_READY {
+            return Err(Fault::unavailable("the API server is starting"));
+        }
+        Ok(())
+    }
+
+    /// Running kubelets register their nodes.
+    fn register(&self, cluster_id: &str) {
+        let running: Vec<String> = self
+            .provider
+            .machines()
+            .iter()
+            .filter(|m| m.status.power == MachinePower::Running)
+            .filter_map(|m| self.names.id_of(&m.spec.name).map(str::to_owned))
+            .collect();
+        let mut state = self.state();
+        let marks: Vec<(String, String)> = running
+            .iter()
+            .filter_map(|id| Some((id.clone(), state.specs.get(id)?.files.first()?.content.clone())))
+            .collect();
+        for (machine_id, mark) in marks {
+            let Some((cluster, node)) = mark.split_once('/') else { continue };
+            if cluster != cluster_id || node == "control-plane" {
+                continue;
+            }
+            let nodes = state.nodes.entry(cluster_id.to_owned()).or_default();
+            let fresh = FakeNode {
+                machine_id: machine_id.clone(),
+                wanted: NodeWanted::default(),
+                cordoned: false,
+                drain_rounds: 0,
+            };
+            let known = nodes.entry(node.to_owned()).or_insert(fresh).machine_id.clone();
+            if known != machine_id {
+                state
+                    .violations
+                    .push(format!("node {node} belongs to {known}, but {machine_id} registers with its name"));
+            }
+        }
+    }
+
+    fn views(&self, cluster_id: &str) -> Vec<NodeView> {
+        self.register(cluster_id);
+        let nodes = self.state().nodes.get(cluster_id).cloned().unwrap_or_default();
+        let view = |(name, node): (String, FakeNode)| {
+            let kubelet = self.runs(&node.machine_id) && self.state().specs.contains_key(&node.machine_id);
+            let ready = match (kubelet, self.state().sick.contains(&node.machine_id)) {
+                (true, false) => NodeReadiness::Ready,
+                (true, true) => NodeReadiness::NotReady,
+                (false, _) => NodeReadiness::Unknown,
+            };
+            let (pod_cidr, cordoned) = (node.wanted.pod_cidr, node.cordoned);
+            NodeView { name, ready, message: "as told".into(), cordoned, pod_cidr, kubelet_version: "v1.36.3".into() }
+        };
+        nodes.into_iter().map(view).collect()
+    }
+}
+
+/// The world as one run of the server sees it.
+pub(crate) struct Session {
+    pub(crate) world: Arc<World>,
+}
+
+impl Clock for Session {
+    fn now(&self) -> Timestamp {
+        now(&self.world)
+    }
+}
+
+/// Virtual time.
+pub(crate) fn now(world: &World) -> Timestamp {
+    let start: Timestamp = "2024-01-01T00:00:00Z".parse().expect("a time");
+    let elapsed = Duration::from_millis(u64::try_from(world.started.elapsed().as_millis()).expect("not for ever"));
+    start + elapsed
+}
+
+#[async_trait]
+impl Agents for Session {
+    fn is_connected(&self, machine_id: &str) -> bool {
+        self.world.connected(machine_id)
+    }
+
+    async fn put_spec(&self, machine_id: &str, spec: &NodeSpec) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                if !world.connected(machine_id) {
+                    return Err(Fault::unavailable("not connected"));
+                }
+                world.state().specs.insert(machine_id.to_owned(), spec.clone());
+                let _ = world.agents.send(machine_id.to_owned());
+                Ok(())
+            })
+            .await
+    }
+
+    async fn status(&self, machine_id: &str) -> Outcome<NodeStatus> {
+        let world = &self.world;
+        world
+            .call(|| {
+                if !world.connected(machine_id) {
+                    return Err(Fault::unavailable("not connected"));
+                }
+                let spec_hash = world.state().specs.get(machine_id).map(NodeSpec::hash).unwrap_or_default();
+                Ok(NodeStatus { spec_hash, ..NodeStatus::default() })
+            })
+            .await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<String> {
+        self.world.agents.subscribe()
+    }
+}
+
+#[async_trait]
+impl ClusterAccess for Session {
+    async fn ready(&self, cluster: &Cluster) -> Outcome<()> {
+        self.world.call(|| self.world.api(cluster)).await
+    }
+
+    async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster).map(|()| {
+                    let _ = world.state().base.insert(cluster.id.clone());
+                })
+            })
+            .await
+    }
+
+    async fn dns_ready(&self, cluster: &Cluster) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster)?;
+                let has_node = world.views(&cluster.id).iter().any(|node| node.ready == NodeReadiness::Ready);
+                match world.state().base.contains(&cluster.id) && has_node {
+                    true => Ok(()),
+                    false => Err(Fault::unavailable("the DNS service has no ready endpoint")),
+                }
+            })
+            .await
+    }
+
+    async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>> {
+        let world = &self.world;
+        world.call(|| world.api(cluster).map(|()| world.views(&cluster.id))).await
+    }
+
+    async fn settle_node(&self, cluster: &Cluster, node: &str, wanted: &NodeWanted) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster)?;
+                let mut state = world.state();
+                let found = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.get_mut(node));
+                let found = found.ok_or_else(|| Fault::unavailable("no such node"))?;
+                if found.wanted.pod_cidr.is_some() && found.wanted.pod_cidr != wanted.pod_cidr {
+                    let text = format!("the pod network of {node} cannot be changed");
+                    state.violations.push(text);
+                    return Ok(());
+                }
+                found.wanted = wanted.clone();
+                Ok(())
+            })
+            .await
+    }
+
+    async fn drain(&self, cluster: &Cluster, node: &str) -> Outcome<DrainOutcome> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster)?;
+                let mut state = world.state();
+                if state.undrainable.contains(node) {
+                    return Ok(DrainOutcome::Waiting("pod default/web: blocked by the disruption budget web".into()));
+                }
+                let Some(found) = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.get_mut(node)) else {
+                    return Ok(DrainOutcome::Done);
+                };
+                found.cordoned = true;
+                found.drain_rounds += 1;
+                if found.drain_rounds < DRAIN_ROUNDS {
+                    return Ok(DrainOutcome::Waiting("pod default/web is ending".into()));
+                }
+                state.drained.push(node.to_owned());
+                Ok(DrainOutcome::Done)
+            })
+            .await
+    }
+
+    async fn delete_node(&self, cluster: &Cluster, node: &str) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster)?;
+                let mut state = world.state();
+                let removed = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.remove(node));
+                drop(state);
+                let machine = removed.map(|node| node.machine_id);
+                let wanted = machine.and_then(|id| world.store.get::<Machine>(&id));
+                if wanted.is_some_and(|m| m.wanted == sampan_store::model::MachineWanted::Run) {
+                    world.state().violations.push(format!("the node {node} of a wanted machine was deleted"));
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<String> {
+        self.world.clusters.subscribe()
+    }
+
+    fn watch(&self, _cluster: &Cluster) {}
+
+    fn forget(&self, _cluster_id: &str) {}
+}
+
+#[async_trait]
+impl Balancing for Session {
+    async fn apply(&self, config: &Config) -> Outcome<Report> {
+        let world = &self.world;
+        world
+            .call(|| {
+                let taken = world.state().taken_ports.clone();
+                let failures =
+                    config.listeners.iter().filter(|listener| taken.contains(&listener.listen.port())).map(
+                        |listener| Failure { name: listener.name.clone(), message: "address already in use".into() },
+                    );
+                let report = Report { failures: failures.collect() };
+                world.state().balancer = config.clone();
+                Ok(report)
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Blueprints for Session {
+    async fn ensure_pki(&self, cluster: &Cluster, _control_plane: &Machine) -> Outcome<()> {
+        let world = &self.world;
+        let name = format!("cluster/{}/pki", cluster.id);
+        if world.store.secret(&name).await?.is_none() {
+            world.call(|| Ok(())).await?;
+            let mut batch = Batch::new();
+            batch.secret(&name, b"keys");
+            world.store.commit(batch).await?;
+        }
+        world.call(|| Ok(())).await
+    }
+
+    async fn control_plane(&self, cluster: &Cluster, _machine: &Machine, workers: &[Machine]) -> Outcome<NodeSpec> {
+        self.spec(cluster, "control-plane", workers).await
+    }
+
+    async fn worker(
+        &self,
+        cluster: &Cluster,
+        _pool: &NodePool,
+        machine: &Machine,
+        peers: &[Machine],
+    ) -> Outcome<NodeSpec> {
+        let node = &machine.membership.as_ref().expect("a member").node_name;
+        self.spec(cluster, node, peers).await
+    }
+}
+
+impl Session {
+    async fn spec(&self, cluster: &Cluster, mark: &str, peers: &[Machine]) -> Outcome<NodeSpec> {
+        if let Some(message) = &self.world.state().refusal {
+            return Err(Fault::invalid("kubernetes_version", message));
+        }
+        let name = format!("cluster/{}/pki", cluster.id);
+        if self.world.store.secret(&name).await?.is_none() {
+            self.world.state().violations.push(format!("a spec was asked for before {} had certificates", cluster.id));
+        }
+        let route = |peer: &Machine| Some(Route { destination: peer.membership.as_ref()?.pod_cidr?, via: peer.ip });
+        let content = format!("{}/{mark}", cluster.id);
+        let file = File { path: "/mark".into(), mode: 0o600, content };
+        Ok(NodeSpec { files: vec![file], routes: peers.iter().filter_map(route).collect(), ..NodeSpec::default() })
+    }
+}
+
+/// What of ours exists in the engine.
+pub(crate) async fn inventory(world: &World) -> sampan_provider::Inventory {
+    world.provider.inventory().await.expect("the engine answers")
+}
