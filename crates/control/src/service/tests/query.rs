@@ -29,8 +29,8 @@ async fn lists_and_filters() {
     };
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(ids(ClusterFilter::default()), [b.clone(), a.clone()]);
-    assert_eq!(ids(ClusterFilter { name: some("a"), ..Default::default() }), [a.clone()]);
-    assert_eq!(ids(ClusterFilter { region_id: some("cn-hangzhou"), ..Default::default() }), [b.clone()]);
+    assert_eq!(ids(ClusterFilter { name: some("a"), ..Default::default() }), std::slice::from_ref(&a));
+    assert_eq!(ids(ClusterFilter { region_id: some("cn-hangzhou"), ..Default::default() }), std::slice::from_ref(&b));
     assert_eq!(ids(ClusterFilter { cluster_type: some("Ask"), ..Default::default() }), Vec::<String>::new());
     assert_eq!(ids(ClusterFilter { spec: some(""), profile: some("Default"), ..Default::default() }).len(), 2);
     let wrong = ClusterFilter { cluster_type: some("Castle"), ..Default::default() };
