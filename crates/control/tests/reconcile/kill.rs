@@ -137,7 +137,7 @@ fn killed_at_external_calls() {
         total.fetch_add(deaths, Ordering::Relaxed);
         assert_eq!(outcome, expected, "seed {seed}");
     });
-    eprintln!("{} deaths", total.into_inner());
+    assert!(total.into_inner() > 300, "too few deaths to prove anything");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn killed_anywhere() {
         total.fetch_add(deaths, Ordering::Relaxed);
         assert_eq!(outcome, expected, "seed {seed}");
     });
-    eprintln!("{} deaths", total.into_inner());
+    assert!(total.into_inner() > 1000, "too few deaths to prove anything");
 }
 
 #[test]
@@ -173,5 +173,5 @@ fn killed_while_calls_fail() {
         total.fetch_add(deaths, Ordering::Relaxed);
         assert_eq!(outcome, expected, "seed {seed}");
     });
-    eprintln!("{} deaths", total.into_inner());
+    assert!(total.into_inner() > 150, "too few deaths to prove anything");
 }
