@@ -152,7 +152,7 @@ impl Executable<'_> {
             .filter(|path| {
                 let is = |what: &str| path.extension().is_some_and(|extension| extension == what);
                 let pins = path.file_stem().is_some_and(|stem| stem == module_file) && (is("mod") || is("sum"));
-                is("go") || pins
+                (is("go") && self.package == ".") || pins
             })
             .collect();
         inputs.sort();
