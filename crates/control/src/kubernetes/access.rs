@@ -133,6 +133,20 @@ async fn client(
     Ok(client)
 }
 
+/// Only the checks that fail, of the list that `/readyz` answers; any other message as it is.
+fn what_is_not_ready(message: &str) -> String {
+    let failing: Vec<&str> = message
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("[-]")?.split_whitespace().next())
+        .map(|check| check.trim_start_matches("poststarthook/"))
+        .collect();
+    if failing.is_empty() {
+        message.to_owned()
+    } else {
+        format!("the API server still has to do: {}", failing.join(", "))
+    }
+}
+
 #[async_trait]
 impl ClusterAccess for TunnelAccess {
     async fn ready(&self, cluster: &Cluster) -> Outcome<()> {
@@ -140,7 +154,10 @@ impl ClusterAccess for TunnelAccess {
         let request = http::Request::get("/readyz")
             .body(Vec::new())
             .map_err(|error| Fault::internal(format!("a request cannot be built: {error}")))?;
-        call("its readiness", client.request_text(request)).await.map(drop)
+        call("its readiness", client.request_text(request)).await.map(drop).map_err(|mut fault| {
+            fault.message = what_is_not_ready(&fault.message);
+            fault
+        })
     }
 
     async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {

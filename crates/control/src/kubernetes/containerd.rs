@@ -1,10 +1,12 @@
 //! containerd's configuration, and where it looks for images.
 
+use std::collections::BTreeMap;
+
 use sampan_agents::spec::{File, Probe, Process};
 
 use super::{
     facts::HostFacts,
-    parts::{go_environment, process, public_file},
+    parts::{process, public_file},
 };
 
 /// Where containerd listens.
@@ -25,7 +27,7 @@ pub(crate) fn files(facts: &HostFacts, pause_image: &str) -> [File; 2] {
 pub(crate) fn containerd() -> Process {
     let command = ["/opt/sampan/bin/containerd", "--config", CONFIG, "--log-level", "warn"];
     let mut containerd = process("containerd", command.map(String::from).into());
-    containerd.env = go_environment(75, 128, None);
+    containerd.env = BTreeMap::from([("GOGC".to_owned(), "60".to_owned())]);
     // The shim and runc are looked up there.
     containerd.env.insert(
         "PATH".to_owned(),

@@ -45,7 +45,6 @@ pub(crate) fn kubelet_config(inputs: &WorkerInputs<'_>, own_pods: Ipv4Net) -> Va
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": false,
         "failSwapOn": false,
-        "localStorageCapacityIsolation": false,
         "enforceNodeAllocatable": [],
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "clusterDNS": [network.dns_ip.to_string()],

@@ -45,4 +45,6 @@ pub use worker::{WorkerInputs, worker_spec};
 pub const API_PORT: u16 = 6443;
 
 #[cfg(test)]
+mod access_tests;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -52,12 +52,23 @@ pub(crate) fn process(name: &str, command: Vec<String>) -> Process {
     }
 }
 
-/// Environment that tunes a Go program's garbage collector, and sets its time zone.
-///
-/// `gogc` is the growth in percent before a collection; `limit_mib` a soft limit at which it collects harder.
-pub(crate) fn go_environment(gogc: u32, limit_mib: u32, timezone: Option<&str>) -> BTreeMap<String, String> {
-    let mut env =
-        BTreeMap::from([("GOGC".to_owned(), gogc.to_string()), ("GOMEMLIMIT".to_owned(), format!("{limit_mib}MiB"))]);
+/// How much a Go program's heap may grow, in percent, before it is collected. The distribution's executable goes over from
+/// the first to the second value half a minute after its start. No limits in bytes: a busy cluster that reaches one would
+/// do nothing but collect.
+#[derive(Clone, Copy)]
+pub(crate) struct Growth {
+    /// While it starts: processor time is what a new cluster waits for.
+    pub(crate) starting: u32,
+    /// Afterwards: memory decides how many clusters a host can carry.
+    pub(crate) steady: u32,
+}
+
+/// Environment of a component: the garbage collector's settings and the time zone.
+pub(crate) fn environment(growth: Growth, timezone: Option<&str>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        ("GOGC".to_owned(), growth.starting.to_string()),
+        ("SAMPAN_STEADY_GOGC".to_owned(), growth.steady.to_string()),
+    ]);
     if let Some(zone) = timezone {
         env.insert("TZ".to_owned(), zone.to_owned());
     }

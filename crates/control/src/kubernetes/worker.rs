@@ -16,7 +16,8 @@ use super::{
     labels::node_labels,
     network,
     parts::{
-        PKI_DIR, command_line, component, go_environment, pair_files, pod_routes, process, public_file, secret_file,
+        Growth, PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file,
+        secret_file,
     },
     pki::{NodeCertificates, Pki},
 };
@@ -31,6 +32,8 @@ pub(crate) const KUBE_PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.conf"
 /// Name servers that pods with the node's DNS policy, CoreDNS among them, use.
 pub(crate) const RESOLV_CONF: &str = "/etc/kubernetes/resolv.conf";
 const USER_DATA: &str = "/var/lib/sampan/user-data";
+
+const GROWTH: Growth = Growth { starting: 100, steady: 40 };
 
 /// What decides a worker's machine.
 #[derive(Clone, Copy, Debug)]
@@ -142,10 +145,17 @@ fn resolv_conf(facts: &HostFacts) -> String {
     facts.name_servers.iter().map(|server| format!("nameserver {server}\n")).collect()
 }
 
-/// The API server listens. A node may register from then on; that everything else of it is ready takes another second.
-/// The machine itself is asked, since the balancer would accept a connection before anybody answers behind it.
+/// The API server listens. The kubelet's rights do not come from roles: its first requests wait in the API server's backlog,
+/// and the node is registered as soon as they are answered, while the roles are still being made. The machine itself is
+/// asked, since the balancer might accept a connection before anybody listens behind it.
 fn api_listens(inputs: &WorkerInputs<'_>) -> Probe {
     Probe::Tcp(format!("{}:{API_PORT}", inputs.control_plane_ip))
+}
+
+/// The API server is ready, its roles included: kube-proxy's rights come from one, and a refused list is only tried again
+/// after a growing pause.
+fn api_is_ready(cluster: &Cluster) -> Probe {
+    Probe::Http(format!("https://{}:{API_PORT}/readyz", cluster.network.api_vip))
 }
 
 fn kubelet(inputs: &WorkerInputs<'_>, node_name: &str, has_user_data: bool) -> Process {
@@ -164,7 +174,7 @@ fn kubelet(inputs: &WorkerInputs<'_>, node_name: &str, has_user_data: bool) -> P
         ("node-labels", labels.join(",")),
     ];
     let mut kubelet = process("kubelet", command_line(component(&inputs.cluster.version, "kubelet"), flags));
-    kubelet.env = go_environment(75, 128, inputs.cluster.control_plane.timezone.as_deref());
+    kubelet.env = environment(GROWTH, inputs.cluster.control_plane.timezone.as_deref());
     kubelet.after = vec!["containerd".into(), "pod-network".into()];
     if has_user_data {
         kubelet.after.push("user-data".into());
@@ -183,8 +193,8 @@ fn kubelet(inputs: &WorkerInputs<'_>, node_name: &str, has_user_data: bool) -> P
 fn kube_proxy(inputs: &WorkerInputs<'_>) -> Process {
     let flags = [("config", KUBE_PROXY_CONFIG.to_owned())];
     let mut proxy = process("kube-proxy", command_line(component(&inputs.cluster.version, "kube-proxy"), flags));
-    proxy.env = go_environment(75, 64, None);
-    proxy.wait_for = Some(api_listens(inputs));
+    proxy.env = environment(GROWTH, None);
+    proxy.wait_for = Some(api_is_ready(inputs.cluster));
     proxy.ready = Some(Probe::Http("http://127.0.0.1:10256/livez".into()));
     proxy.restart_on = vec![KUBE_PROXY_CONFIG.to_owned(), KUBE_PROXY_KUBECONFIG.to_owned()];
     proxy
