@@ -46,6 +46,9 @@ class Classic:
         if body is not None:
             request.set_content(json.dumps(body).encode())
             request.set_content_type("application/json")
+        if self.accept == "XML":
+            # do_action_with_exception would ask for JSON whatever is set.
+            return self.client.do_action(request)
         return self.client.do_action_with_exception(request)
 
     def call(self, method, path, body=None, query=None):

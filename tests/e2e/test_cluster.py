@@ -10,9 +10,14 @@ import urllib.request
 
 import pytest
 
-from installation import free_port, kubectl, kubectl_json, wait_until, KUBECTL
+from installation import BINARY, KUBECTL, free_port, kubectl, kubectl_json, wait_until
 
-AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.53"
+
+def bundled(name):
+    """The full name of an image of the bundle."""
+    index = json.loads((BINARY.parent / "sampan-bundle/images/index.json").read_text())
+    names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]]
+    return next(full for full in names if f"/{name}:" in full)
 
 
 def apply(cluster, *objects):
@@ -101,7 +106,7 @@ def test_a_webhook_in_a_pod_is_called(cluster, tmp_path):
     openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tls.crt",
             "-extfile", "names")
     data = {name: base64.b64encode((tmp_path / name).read_bytes()).decode() for name in ("tls.crt", "tls.key")}
-    hook = pod("hook", image=AGNHOST, command=None, volumes=[{"name": "tls", "secret": {"secretName": "hook"}}])
+    hook = pod("hook", image=bundled("agnhost"), command=None, volumes=[{"name": "tls", "secret": {"secretName": "hook"}}])
     container = hook["spec"]["containers"][0]
     container["args"] = ["webhook", "--tls-cert-file=/tls/tls.crt", "--tls-private-key-file=/tls/tls.key", "--port=8443"]
     container["volumeMounts"] = [{"name": "tls", "mountPath": "/tls"}]
@@ -169,7 +174,8 @@ def test_node_authoriser_and_restriction(cluster):
     """A kubelet may only change what is its own."""
     nodes = [node["node_name"] for node in cluster.nodes()]
     user = ["--as", f"system:node:{nodes[0]}", "--as-group", "system:nodes"]
-    foreign = kubectl(cluster.kubeconfig, "label", "node", nodes[1], "mine=no", *user, check=False)
+    foreign = kubectl(cluster.kubeconfig, "patch", "node", nodes[1], "-p", '{"metadata": {"labels": {"mine": "no"}}}', *user,
+                      check=False)
     assert foreign.returncode != 0 and "not allowed to modify node" in foreign.stderr
     secrets = kubectl(cluster.kubeconfig, "get", "secrets", "-A", *user, check=False)
     assert secrets.returncode != 0 and "forbidden" in secrets.stderr.lower()

@@ -87,6 +87,6 @@ def test_catalogue_reads(sdk, cluster):
     assert any(version.version.startswith("1.36.") for version in versions)
     resources = sdk.describe_cluster_resources(cluster.id, cs_models.DescribeClusterResourcesRequest()).body
     assert {"ALIYUN::SLB::LoadBalancer", "ALIYUN::ECS::VPC"} <= {resource.resource_type for resource in resources}
-    assert any("running" in line.cluster_log for line in sdk.describe_cluster_logs(cluster.id).body)
+    assert any("is Ready" in line.cluster_log for line in sdk.describe_cluster_logs(cluster.id).body)
     events = sdk.describe_events(cs_models.DescribeEventsRequest(cluster_id=cluster.id)).body
     assert events.page_info.total_count > 0 and any(event.type == "cluster_create" for event in events.events)

@@ -27,6 +27,9 @@ pub(crate) fn print_list(format: Format, whole: &Value, items: &[Value], columns
             for item in items {
                 table.add_row(columns.iter().map(|(_, cell)| cell(item)));
             }
+            for column in table.column_iter_mut() {
+                column.set_padding((0, 2));
+            }
             for line in table.lines() {
                 println!("{}", line.trim_end());
             }
