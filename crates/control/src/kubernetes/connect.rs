@@ -23,7 +23,6 @@ use hyper_util::{
 use kube::{Client, client::Body};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use sampan_agents::tunnel::AgentHub;
 use sampan_store::model::{Fault, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -46,17 +45,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub trait Dialer: Send + Sync + 'static {
     /// Connects to `address` (`127.0.0.1:6443`) as seen by the machine.
     async fn dial(&self, machine_id: &str, address: &str) -> io::Result<Box<dyn Stream>>;
-}
-
-#[async_trait]
-impl Dialer for AgentHub {
-    async fn dial(&self, machine_id: &str, address: &str) -> io::Result<Box<dyn Stream>> {
-        let agent = self.agent(machine_id).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotConnected, format!("the agent of machine {machine_id} is not connected"))
-        })?;
-        let stream = agent.dial(address).await.map_err(io::Error::other)?;
-        Ok(Box::new(stream))
-    }
 }
 
 /// A client for the API server that runs on the machine, as the cluster's administrator.

@@ -10,7 +10,6 @@ pub mod access;
 mod addons;
 mod apply;
 mod approval;
-mod blueprints;
 mod certificate;
 mod connect;
 mod containerd;
@@ -31,7 +30,6 @@ mod watch;
 mod worker;
 
 pub use addons::{Images, base_manifests};
-pub use blueprints::KubernetesBlueprints;
 pub use certificate::CertifiedKey;
 pub use control_plane::{ControlPlaneInputs, control_plane_spec};
 pub use facts::{HostFacts, ProxyBackend, proxy_backend};

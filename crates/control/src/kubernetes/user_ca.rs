@@ -136,6 +136,30 @@ mod tests {
     }
 
     #[test]
+    fn other_kinds_of_keys_sign_too() {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize};
+        let now = time("2026-06-01T00:00:00Z");
+        for key in [
+            KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
+            KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(),
+        ] {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let text = format!("{}{}", params.self_signed(&key).unwrap().pem(), key.serialize_pem());
+            let UserCa::Authority(read) = parse(&text, now).unwrap() else { panic!("no authority") };
+            let leaf = Leaf {
+                common_name: "x",
+                organization: None,
+                names: &[],
+                usage: Usage::Client,
+                now,
+                expires: time("2027-01-01T00:00:00Z"),
+            };
+            assert!(issue(&read, &leaf).unwrap().certificate.contains("BEGIN CERTIFICATE"));
+        }
+    }
+
+    #[test]
     fn a_certificate_alone_is_trusted() {
         let ca = given();
         let read = parse(&ca.certificate, time("2026-06-01T00:00:00Z")).unwrap();
