@@ -46,6 +46,8 @@ use crate::call::{Call, Reply};
 
 /// The version of the API.
 const VERSION_HEADER: &str = "x-acs-version";
+/// So much of a body that is too large is read before it is refused.
+const DISCARDED_BYTES_MAX: usize = 32 << 20;
 /// Says which request it was, in every answer.
 const REQUEST_ID_HEADER: &str = "x-acs-request-id";
 
@@ -204,6 +206,8 @@ impl Gateway {
             || Refusal::new(Code::RequestBodyTooLarge, format!("The body is larger than {max} bytes."));
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > max as u64) {
+            // Clients write all before they read: an answer in the middle of that would be lost to them.
+            discard(body).await;
             return Err(too_large());
         }
         match Limited::new(body, max).collect().await {
@@ -288,6 +292,12 @@ impl listen::Answer for Gateway {
         self.metrics.answered(operation, answer.status().as_u16(), started.elapsed());
         answer
     }
+}
+
+/// Reads and drops a body, up to a bound.
+async fn discard(body: Incoming) {
+    let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 fn text_headers(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, Refusal> {
