@@ -10,9 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"strconv"
-	"time"
 	_ "time/tzdata" // CronJobs name time zones; the executable may run without a zone database
 
 	"github.com/spf13/cobra"
@@ -43,7 +40,6 @@ var components = map[string]func(){
 }
 
 func main() {
-	saveMemoryLater()
 	if run, ok := components[filepath.Base(os.Args[0])]; ok {
 		run()
 		return
@@ -57,21 +53,6 @@ func main() {
 	}
 	fmt.Fprintln(os.Stderr, "usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kube-proxy|kubectl [argument...]")
 	os.Exit(2)
-}
-
-// saveMemoryLater makes the garbage collector thriftier (as SAMPAN_STEADY_GOGC says, in percent) once the component has
-// started and done its first work: until then processor time is what a new cluster waits for, afterwards memory is what
-// decides how many clusters a host can carry. It changes nothing unless the variable is set.
-func saveMemoryLater() {
-	percent, err := strconv.Atoi(os.Getenv("SAMPAN_STEADY_GOGC"))
-	if err != nil {
-		return
-	}
-	const startTime = 30 * time.Second
-	time.AfterFunc(startTime, func() {
-		debug.SetGCPercent(percent)
-		debug.FreeOSMemory()
-	})
 }
 
 func serve(command func() *cobra.Command) func() {

@@ -197,7 +197,11 @@ fn report(place: &Place, url: &str) -> Result<()> {
     println!("Web workload: {url} answers");
     println!("\nTry:");
     println!("  export PATH=\"{}:$PATH\"", shown(&paths::target().join("release")));
-    println!("  export PATH=\"{}:$PATH\" KUBECONFIG={}", shown(&paths::bundle().join("bin")), shown(&place.kubeconfig()));
+    println!(
+        "  export PATH=\"{}:$PATH\" KUBECONFIG={}",
+        shown(&paths::bundle().join("bin")),
+        shown(&place.kubeconfig())
+    );
     println!("  kubectl get pods -A");
     println!("  sampan cluster list");
     println!("  curl {url}");

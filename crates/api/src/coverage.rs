@@ -116,7 +116,14 @@ mod tests {
             for name in std::iter::once(&operation.name).chain(operation.aliases) {
                 assert!(names.insert(name.to_ascii_lowercase()), "{name}");
             }
-            assert!(operation.ram_actions.iter().all(|action| action.starts_with("cs:") || operation.path.starts_with("/sampan/")), "{}", operation.name);
+            assert!(
+                operation
+                    .ram_actions
+                    .iter()
+                    .all(|action| action.starts_with("cs:") || operation.path.starts_with("/sampan/")),
+                "{}",
+                operation.name
+            );
             assert!(!operation.ram_actions.is_empty() && !operation.summary.is_empty(), "{}", operation.name);
             assert_eq!(operation.cluster_scoped, operation.path.contains("{ClusterId}"), "{}", operation.name);
             assert!(operation.method != crate::Method::Get || operation.request.is_none(), "{}", operation.name);

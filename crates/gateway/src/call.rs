@@ -54,8 +54,8 @@ pub struct Reply {
 impl Reply {
     /// An answer with this body.
     pub fn new<T: Serialize>(body: &T) -> Result<Self, Refusal> {
-        serde_json::to_value(body)
-            .map(|body| Self { body })
-            .map_err(|error| Refusal::new(sampan_api::Code::InternalError, format!("the answer cannot be written: {error}")))
+        serde_json::to_value(body).map(|body| Self { body }).map_err(|error| {
+            Refusal::new(sampan_api::Code::InternalError, format!("the answer cannot be written: {error}"))
+        })
     }
 }

@@ -43,7 +43,9 @@ impl Bundle {
     pub(crate) fn load(dir: Option<&Path>) -> anyhow::Result<Self> {
         let root = match dir {
             Some(dir) => dir.to_path_buf(),
-            None => std::env::current_exe()?.parent().context("this executable has no directory")?.join("sampan-bundle"),
+            None => {
+                std::env::current_exe()?.parent().context("this executable has no directory")?.join("sampan-bundle")
+            }
         };
         let path = root.join("bundle.json");
         let text = std::fs::read(&path).with_context(|| {

@@ -115,7 +115,8 @@ impl Client {
     async fn exchange(&self, request: http::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
         let work = async {
             let answer = self.http.request(request).await.map_err(|error| {
-                anyhow!(error).context(format!("no server answers at {}: is `sampan serve` running?", self.access.endpoint))
+                anyhow!(error)
+                    .context(format!("no server answers at {}: is `sampan serve` running?", self.access.endpoint))
             })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -130,7 +131,12 @@ impl Client {
         }
         let refusal: Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |name: &str| refusal[name].as_str().unwrap_or_default().to_owned();
-        bail!(Refused { status: status.as_u16(), code: text("code"), message: text("message"), request_id: text("requestId") })
+        bail!(Refused {
+            status: status.as_u16(),
+            code: text("code"),
+            message: text("message"),
+            request_id: text("requestId")
+        })
     }
 
     /// Sends a request whose answer is JSON (an empty body is `null`).

@@ -36,7 +36,8 @@ impl DataDir {
         fs::set_permissions(&root, fs::Permissions::from_mode(0o711))
             .with_context(|| format!("cannot set the mode of {}", root.display()))?;
         let dir = Self { root };
-        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)] {
+        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)]
+        {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(mode)

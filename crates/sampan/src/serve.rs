@@ -258,7 +258,8 @@ async fn start(
         settings: control_settings(dir, config, bundle, installation, &facts),
     }
     .start();
-    let service = Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(VaultCredentials { vault }));
+    let service =
+        Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(VaultCredentials { vault }));
     service.set_foreign_ranges(docker.foreign_ranges);
     service.set_host(facts);
     let gateway = gateway(config, store.clone(), Arc::new(service)).await?;

@@ -10,10 +10,7 @@ use super::{
     API_PORT,
     certificate::CertifiedKey,
     kubeconfig::Kubeconfig,
-    parts::{
-        Growth, PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file,
-        secret_file,
-    },
+    parts::{PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file, secret_file},
     pki::{FRONT_PROXY_CLIENT, Pki, first_service_ip},
 };
 
@@ -24,7 +21,8 @@ const SIGNED_VALID: &str = "8760h";
 
 /// Measured with an API server until the cluster's DNS answered, and idle (processor time; memory of the four processes):
 /// 40 → 3.4 s and 295 MB; 80 → 2.9 s and 319 MB; 150 → 2.6 s and 337 MB, because a heap that was large stays scattered.
-const GROWTH: Growth = Growth { starting: 50, steady: 15 };
+/// A control plane has to stay under 300 MB.
+const HEAP_GROWTH: u32 = 40;
 
 /// What decides a control plane's machine.
 #[derive(Clone, Copy, Debug)]
@@ -151,7 +149,7 @@ fn etcd(inputs: &ControlPlaneInputs<'_>) -> Process {
         ("log-level", "warn".into()),
     ];
     let mut etcd = process("etcd", command_line(component(&inputs.cluster.version, "etcd"), flags));
-    etcd.env = environment(GROWTH, None);
+    etcd.env = environment(HEAP_GROWTH, None);
     etcd.ready = Some(Probe::Http("http://127.0.0.1:2381/health".into()));
     etcd.restart_on = ["etcd-server.crt", "etcd-peer.crt", "etcd-ca.crt"].into_iter().map(pki_path).collect();
     etcd
@@ -178,7 +176,7 @@ fn api_server(inputs: &ControlPlaneInputs<'_>) -> Outcome<Process> {
     // Checked here, so that a broken record fails before a process does.
     first_service_ip(cluster)?;
     let mut api = process("kube-apiserver", command_line(component(&cluster.version, "kube-apiserver"), flags));
-    api.env = environment(GROWTH, cluster.control_plane.timezone.as_deref());
+    api.env = environment(HEAP_GROWTH, cluster.control_plane.timezone.as_deref());
     // Not `after` etcd: etcd accepts connections before it serves them, and the API server has a second of its own work
     // to do first.
     api.wait_for = Some(Probe::Tcp("127.0.0.1:2379".into()));
@@ -280,7 +278,7 @@ fn controller_manager(inputs: &ControlPlaneInputs<'_>) -> Process {
     let command = command_line(component(&cluster.version, "kube-controller-manager"), flags);
     let mut manager = process("kube-controller-manager", command);
     // CronJobs without a zone of their own follow this process's.
-    manager.env = environment(GROWTH, cluster.control_plane.timezone.as_deref());
+    manager.env = environment(HEAP_GROWTH, cluster.control_plane.timezone.as_deref());
     manager.after = vec!["kube-apiserver".into()];
     manager.ready = Some(Probe::Http("https://127.0.0.1:10257/healthz".into()));
     manager.restart_on = ["ca.crt", "sa.key"].into_iter().map(pki_path).collect();
@@ -299,7 +297,7 @@ fn scheduler(inputs: &ControlPlaneInputs<'_>) -> Process {
         ("profiling", "false".into()),
     ];
     let mut scheduler = process("kube-scheduler", command_line(component(&cluster.version, "kube-scheduler"), flags));
-    scheduler.env = environment(GROWTH, cluster.control_plane.timezone.as_deref());
+    scheduler.env = environment(HEAP_GROWTH, cluster.control_plane.timezone.as_deref());
     scheduler.after = vec!["kube-apiserver".into()];
     scheduler.ready = Some(Probe::Http("https://127.0.0.1:10259/healthz".into()));
     scheduler.restart_on = vec!["/etc/kubernetes/scheduler.conf".into()];

@@ -52,23 +52,10 @@ pub(crate) fn process(name: &str, command: Vec<String>) -> Process {
     }
 }
 
-/// How much a Go program's heap may grow, in percent, before it is collected. The distribution's executable goes over from
-/// the first to the second value half a minute after its start. No limits in bytes: a busy cluster that reaches one would
-/// do nothing but collect.
-#[derive(Clone, Copy)]
-pub(crate) struct Growth {
-    /// While it starts: processor time is what a new cluster waits for.
-    pub(crate) starting: u32,
-    /// Afterwards: memory decides how many clusters a host can carry.
-    pub(crate) steady: u32,
-}
-
-/// Environment of a component: the garbage collector's settings and the time zone.
-pub(crate) fn environment(growth: Growth, timezone: Option<&str>) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::from([
-        ("GOGC".to_owned(), growth.starting.to_string()),
-        ("SAMPAN_STEADY_GOGC".to_owned(), growth.steady.to_string()),
-    ]);
+/// Environment of a component: how much its heap may grow before it is collected, in percent (Go's `GOGC`; no limit in
+/// bytes, because a busy cluster that reaches one would do nothing but collect), and the time zone.
+pub(crate) fn environment(heap_growth: u32, timezone: Option<&str>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([("GOGC".to_owned(), heap_growth.to_string())]);
     if let Some(zone) = timezone {
         env.insert("TZ".to_owned(), zone.to_owned());
     }

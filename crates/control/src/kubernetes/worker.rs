@@ -15,10 +15,7 @@ use super::{
     kubelet::{kube_proxy_config, kubelet_config},
     labels::node_labels,
     network,
-    parts::{
-        Growth, PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file,
-        secret_file,
-    },
+    parts::{PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file, secret_file},
     pki::{NodeCertificates, Pki},
 };
 
@@ -33,7 +30,8 @@ pub(crate) const KUBE_PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.conf"
 pub(crate) const RESOLV_CONF: &str = "/etc/kubernetes/resolv.conf";
 const USER_DATA: &str = "/var/lib/sampan/user-data";
 
-const GROWTH: Growth = Growth { starting: 100, steady: 40 };
+/// Kubelet and kube-proxy: there are many of them, and neither is waited for long.
+const HEAP_GROWTH: u32 = 75;
 
 /// What decides a worker's machine.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +172,7 @@ fn kubelet(inputs: &WorkerInputs<'_>, node_name: &str, has_user_data: bool) -> P
         ("node-labels", labels.join(",")),
     ];
     let mut kubelet = process("kubelet", command_line(component(&inputs.cluster.version, "kubelet"), flags));
-    kubelet.env = environment(GROWTH, inputs.cluster.control_plane.timezone.as_deref());
+    kubelet.env = environment(HEAP_GROWTH, inputs.cluster.control_plane.timezone.as_deref());
     kubelet.after = vec!["containerd".into(), "pod-network".into()];
     if has_user_data {
         kubelet.after.push("user-data".into());
@@ -193,7 +191,7 @@ fn kubelet(inputs: &WorkerInputs<'_>, node_name: &str, has_user_data: bool) -> P
 fn kube_proxy(inputs: &WorkerInputs<'_>) -> Process {
     let flags = [("config", KUBE_PROXY_CONFIG.to_owned())];
     let mut proxy = process("kube-proxy", command_line(component(&inputs.cluster.version, "kube-proxy"), flags));
-    proxy.env = environment(GROWTH, None);
+    proxy.env = environment(HEAP_GROWTH, None);
     proxy.wait_for = Some(api_is_ready(inputs.cluster));
     proxy.ready = Some(Probe::Http("http://127.0.0.1:10256/livez".into()));
     proxy.restart_on = vec![KUBE_PROXY_CONFIG.to_owned(), KUBE_PROXY_KUBECONFIG.to_owned()];

@@ -54,12 +54,12 @@ impl Metrics {
         for (name, help, value) in gauges {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
-        text.push_str("# HELP sampan_http_requests_total Answered requests.\n# TYPE sampan_http_requests_total counter\n");
+        text.push_str(
+            "# HELP sampan_http_requests_total Answered requests.\n# TYPE sampan_http_requests_total counter\n",
+        );
         for ((operation, status), count) in &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = writeln!(
-                text,
-                "sampan_http_requests_total{{operation=\"{operation}\",status=\"{status}\"}} {count}"
-            );
+            let _ =
+                writeln!(text, "sampan_http_requests_total{{operation=\"{operation}\",status=\"{status}\"}} {count}");
         }
         self.render_latency(&mut text);
         let in_flight = self.in_flight.load(Ordering::Relaxed);

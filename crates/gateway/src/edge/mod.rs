@@ -143,10 +143,9 @@ impl Gateway {
         request_id: &str,
         operation: &mut &'static str,
     ) -> Result<(Route, Reply), Refusal> {
-        let _permit = self
-            .permits
-            .try_acquire()
-            .map_err(|_| Refusal::new(Code::ServiceUnavailable, "Too many requests are in work; try again in a moment."))?;
+        let _permit = self.permits.try_acquire().map_err(|_| {
+            Refusal::new(Code::ServiceUnavailable, "Too many requests are in work; try again in a moment.")
+        })?;
         let found = self.router.find(request.method(), request.uri().path())?;
         *operation = found.route.operation.name;
         let work = AssertUnwindSafe(self.work(request, found, request_id)).catch_unwind();
@@ -202,8 +201,7 @@ impl Gateway {
 
     async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
         let max = self.parts.limits.body_bytes_max;
-        let too_large =
-            || Refusal::new(Code::RequestBodyTooLarge, format!("The body is larger than {max} bytes."));
+        let too_large = || Refusal::new(Code::RequestBodyTooLarge, format!("The body is larger than {max} bytes."));
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > max as u64) {
             // Clients write all before they read: an answer in the middle of that would be lost to them.
@@ -224,9 +222,11 @@ impl Gateway {
         request_id: &str,
     ) -> Result<(Credentials, RequestContext), Refusal> {
         let credentials = signature::parse_authorization(signed.headers)?;
-        let key = self.parts.keys.get(&credentials.access_key_id).ok_or_else(|| {
-            Refusal::new(Code::InvalidAccessKeyIdNotFound, "Specified access key is not found.")
-        })?;
+        let key = self
+            .parts
+            .keys
+            .get(&credentials.access_key_id)
+            .ok_or_else(|| Refusal::new(Code::InvalidAccessKeyIdNotFound, "Specified access key is not found."))?;
         let secret = std::str::from_utf8(&key.secret)
             .map_err(|_| Refusal::new(Code::InternalError, "the secret of the access key is not text"))?;
         signature::verify(&credentials, signed, secret, now)?;
@@ -283,9 +283,10 @@ impl listen::Answer for Gateway {
         let accept = text(header::ACCEPT).map(str::to_owned);
         let host = text(header::HOST).unwrap_or_default().to_owned();
         let mut operation = "unknown";
-        let answer = self.refusable(request, &request_id, &mut operation).await.and_then(|(route, reply)| {
-            write_reply(&route, &reply, accept.as_deref(), &request_id)
-        });
+        let answer = self
+            .refusable(request, &request_id, &mut operation)
+            .await
+            .and_then(|(route, reply)| write_reply(&route, &reply, accept.as_deref(), &request_id));
         let answer = answer.unwrap_or_else(|refusal| {
             write_refusal(&log_refusal(refusal, operation, &request_id), accept.as_deref(), &request_id, &host)
         });
@@ -304,8 +305,8 @@ fn text_headers(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, Refusal> {
     headers
         .iter()
         .map(|(name, value)| {
-            let value = std::str::from_utf8(value.as_bytes())
-                .map_err(|_| Refusal::invalid(name.as_str(), "is not UTF-8"))?;
+            let value =
+                std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::invalid(name.as_str(), "is not UTF-8"))?;
             Ok((name.as_str(), value))
         })
         .collect()
@@ -353,7 +354,12 @@ fn log_refusal(refusal: Refusal, operation: &str, request_id: &str) -> Refusal {
     refusal
 }
 
-fn write_reply(route: &Route, reply: &Reply, accept: Option<&str>, request_id: &str) -> Result<Response<Body>, Refusal> {
+fn write_reply(
+    route: &Route,
+    reply: &Reply,
+    accept: Option<&str>,
+    request_id: &str,
+) -> Result<Response<Body>, Refusal> {
     let status = StatusCode::from_u16(route.operation.status).unwrap_or(StatusCode::OK);
     if let (AnswerKind::Text, serde_json::Value::String(text)) = (route.operation.answer, &reply.body) {
         return Ok(respond(status, "text/plain; charset=utf-8", text.clone().into(), request_id));

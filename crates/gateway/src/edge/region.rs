@@ -4,10 +4,7 @@
 pub(super) fn of_request(query: &[(String, String)], header: Option<&str>, host: Option<&str>) -> Option<String> {
     let in_query = || ["RegionId", "region_id"].iter().find_map(|name| query.iter().find(|(key, _)| key == name));
     let named = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    in_query()
-        .and_then(|(_, value)| named(value))
-        .or_else(|| header.and_then(named))
-        .or_else(|| host.and_then(of_host))
+    in_query().and_then(|(_, value)| named(value)).or_else(|| header.and_then(named)).or_else(|| host.and_then(of_host))
 }
 
 /// `cs.<region>.<domain>` and `cs-vpc.<region>.<domain>` name a region; `cs.<domain>` and addresses do not.

@@ -96,7 +96,7 @@ mod tests {
         let router = Router::new(&routes()).unwrap();
         for operation in sampan_api::OPERATIONS {
             for path in operation.paths() {
-                let concrete = path.replace('{', "").replace('}', "");
+                let concrete = path.replace(['{', '}'], "");
                 let method = operation.method.as_str().parse().unwrap();
                 for path in [concrete.clone(), format!("{concrete}/")] {
                     let found = router.find(&method, &path).ok().unwrap();
@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let router = Router::new(&routes()).unwrap();
-        for (method, path) in [("GET", "/nothing"), ("PATCH", "/clusters"), ("DELETE", "/quota"), ("GET", "/clusters/%ff")] {
+        for (method, path) in
+            [("GET", "/nothing"), ("PATCH", "/clusters"), ("DELETE", "/quota"), ("GET", "/clusters/%ff")]
+        {
             let refusal = router.find(&method.parse().unwrap(), path).err().unwrap();
             assert_eq!(refusal.code, sampan_api::Code::InvalidActionNotFound, "{method} {path}");
         }

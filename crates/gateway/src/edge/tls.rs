@@ -1,16 +1,11 @@
 //! HTTPS with a local CA: `DIR/tls/ca.pem` is what clients trust; the server's certificate is renewed at start when it is
 //! about to expire or does not name the listening address.
 
-use std::{
-    fs, io,
-    net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, io, net::IpAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 

@@ -131,7 +131,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             follow(global, &client, &answer, false).await
         }
         Command::Logs { cluster } => logs(global, &client, &cluster).await,
-        Command::Delete { cluster, retain_all, no_wait } => delete(global, &client, &cluster, retain_all, no_wait).await,
+        Command::Delete { cluster, retain_all, no_wait } => {
+            delete(global, &client, &cluster, retain_all, no_wait).await
+        }
     }
 }
 

@@ -34,8 +34,18 @@ struct Finding {
 
 pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     let mut findings = vec![kernel(), cgroups(), memory(), forwarding()];
-    findings.push(limit("inotify instances", "/proc/sys/fs/inotify/max_user_instances", INOTIFY_INSTANCES_MIN, "fs.inotify.max_user_instances"));
-    findings.push(limit("inotify watches", "/proc/sys/fs/inotify/max_user_watches", INOTIFY_WATCHES_MIN, "fs.inotify.max_user_watches"));
+    findings.push(limit(
+        "inotify instances",
+        "/proc/sys/fs/inotify/max_user_instances",
+        INOTIFY_INSTANCES_MIN,
+        "fs.inotify.max_user_instances",
+    ));
+    findings.push(limit(
+        "inotify watches",
+        "/proc/sys/fs/inotify/max_user_watches",
+        INOTIFY_WATCHES_MIN,
+        "fs.inotify.max_user_watches",
+    ));
     findings.push(limit("open files", "/proc/sys/fs/file-max", OPEN_FILES_MIN, "fs.file-max"));
     findings.push(limit("processes", "/proc/sys/kernel/pid_max", PIDS_MIN, "kernel.pid_max"));
     findings.push(disk(&super::data_dir(global)?));
@@ -115,7 +125,11 @@ fn forwarding() -> Finding {
 fn limit(what: &'static str, path: &str, min: u64, parameter: &str) -> Finding {
     match read(path).parse::<u64>() {
         Ok(value) if value >= min => Finding::new(what, Verdict::Good, value.to_string()),
-        Ok(value) => Finding::new(what, Verdict::Warning, format!("{value}; many clusters need more: sysctl -w {parameter}={min}")),
+        Ok(value) => Finding::new(
+            what,
+            Verdict::Warning,
+            format!("{value}; many clusters need more: sysctl -w {parameter}={min}"),
+        ),
         Err(_) => Finding::new(what, Verdict::Warning, format!("{path} cannot be read")),
     }
 }

@@ -104,8 +104,14 @@ fn merge(existing: &str, new: &str, name: &str) -> anyhow::Result<String> {
     }
     for (list, field) in [("clusters", "cluster"), ("users", "user"), ("contexts", "context")] {
         let content = match field {
-            "context" => Value::Mapping([("cluster", name), ("user", name)].map(|(k, v)| (k.into(), v.into())).into_iter().collect()),
-            _ => new.get(list).and_then(|list| list.get(0)?.get(field)).cloned().with_context(|| format!("no {field}"))?,
+            "context" => Value::Mapping(
+                [("cluster", name), ("user", name)].map(|(k, v)| (k.into(), v.into())).into_iter().collect(),
+            ),
+            _ => new
+                .get(list)
+                .and_then(|list| list.get(0)?.get(field))
+                .cloned()
+                .with_context(|| format!("no {field}"))?,
         };
         let mut entry = Mapping::new();
         entry.insert("name".into(), name.into());
@@ -149,7 +155,9 @@ mod tests {
     #[test]
     fn others_stay_and_the_new_one_is_current() {
         // Even another's entry of the name that the new kubeconfig uses itself.
-        let merged = parsed(&merge(&config("kubernetes", "https://a"), &config("kubernetes", "https://b"), "sampan-c1").unwrap());
+        let merged = parsed(
+            &merge(&config("kubernetes", "https://a"), &config("kubernetes", "https://b"), "sampan-c1").unwrap(),
+        );
         assert_eq!(merged["clusters"].as_sequence().unwrap().len(), 2);
         assert_eq!(merged["clusters"][0]["cluster"]["server"], "https://a");
         assert_eq!(merged["clusters"][1]["cluster"]["server"], "https://b");

@@ -48,7 +48,9 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
 }
 
 fn stage_line(stage: &Value) -> String {
-    format!("{}: {} {}", scalar(&stage["name"]), scalar(&stage["state"]), scalar(&stage["message"])).trim_end().to_owned()
+    format!("{}: {} {}", scalar(&stage["name"]), scalar(&stage["state"]), scalar(&stage["message"]))
+        .trim_end()
+        .to_owned()
 }
 
 /// Follows a task until it has ended: bars on a terminal, a line per change otherwise. A failed task is an error.

@@ -60,7 +60,8 @@ impl Agents for HubAgents {
 #[async_trait]
 impl Dialer for HubAgents {
     async fn dial(&self, machine_id: &str, address: &str) -> io::Result<Box<dyn Stream>> {
-        let agent = self.agent(machine_id).map_err(|fault| io::Error::new(io::ErrorKind::NotConnected, fault.message))?;
+        let agent =
+            self.agent(machine_id).map_err(|fault| io::Error::new(io::ErrorKind::NotConnected, fault.message))?;
         let stream = agent.dial(address).await.map_err(io::Error::other)?;
         Ok(Box::new(stream))
     }

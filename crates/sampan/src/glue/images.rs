@@ -98,9 +98,9 @@ impl ImageStore {
             }
             if fs::hard_link(entry.path(), &target).is_err() {
                 let temporary = self.root.join("blobs").join(entry.file_name());
-                fs::copy(entry.path(), &temporary).and_then(|_| fs::rename(&temporary, &target)).with_context(|| {
-                    format!("cannot copy {} to {}", entry.path().display(), target.display())
-                })?;
+                fs::copy(entry.path(), &temporary)
+                    .and_then(|_| fs::rename(&temporary, &target))
+                    .with_context(|| format!("cannot copy {} to {}", entry.path().display(), target.display()))?;
             }
         }
         self.add(source.manifests()?)
@@ -286,8 +286,8 @@ fn unpack(archive: impl Read, staging: &Path) -> anyhow::Result<Archive> {
             let target = entry.link_name()?.context("a link without a target")?;
             unpacked.links.insert(path.clone(), resolve_link(&path, &target.to_string_lossy(), kind.is_symlink()));
         } else if kind.is_file() {
-            let staged = stage(&mut entry, staging.join(number.to_string()))
-                .with_context(|| format!("cannot unpack {path}"))?;
+            let staged =
+                stage(&mut entry, staging.join(number.to_string())).with_context(|| format!("cannot unpack {path}"))?;
             unpacked.files.insert(path, staged);
         }
     }
@@ -357,7 +357,11 @@ pub(crate) fn canonical(name: &str) -> String {
         None => ("docker.io", format!("library/{name}")),
     };
     let last = rest.rsplit('/').next().unwrap_or_default();
-    if last.contains(':') || last.contains('@') { format!("{registry}/{rest}") } else { format!("{registry}/{rest}:latest") }
+    if last.contains(':') || last.contains('@') {
+        format!("{registry}/{rest}")
+    } else {
+        format!("{registry}/{rest}:latest")
+    }
 }
 
 #[cfg(test)]
