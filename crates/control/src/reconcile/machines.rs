@@ -40,7 +40,15 @@ pub(super) async fn reconcile(ctx: &Context, machine_id: &str) -> Outcome<Status
     let outcome = match fate(&scope.cluster, &machine) {
         Fate::Run => run(ctx, &scope, &machine).await,
         Fate::Frozen => Ok(Status::Settled),
-        Fate::Go(departure) => removal::go(ctx, &scope, &machine, &departure).await,
+        Fate::Go(departure) => {
+            let outcome = removal::go(ctx, &scope, &machine, &departure).await;
+            if matches!(outcome, Ok(Status::Settled)) {
+                // Its container is gone. If the machine was taken from the inventory in this very moment, what is
+                // remembered of its former life does not hold.
+                ctx.memory.forget_machine(machine_id);
+            }
+            outcome
+        }
     };
     report(ctx, &scope, machine_id, outcome)
 }
@@ -66,7 +74,7 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
     network::ensure(ctx, &machine.vpc_id).await?;
     let name = ctx.names.machine(&machine.id);
     let status = engine("looking at the machine", ctx.provider.machine(&name)).await?;
-    let seen = observe(ctx, machine, status.as_ref());
+    let seen = observe(ctx, scope, machine, status.as_ref());
     let next = match repair::decide(machine, &seen, &ctx.settings.limits) {
         Step::Fine => Status::Settled,
         Step::Wait(after) => Status::again(after, "is not in service; it is started again if that lasts"),
@@ -77,13 +85,13 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
                 make(ctx, scope, machine).await?;
             } else {
                 // Not made anew: an older machine's image may be another than today's.
-                engine("starting the machine", ctx.provider.restart_machine(&name)).await?;
+                restart(ctx, machine, "starting the machine").await?;
             }
             Status::Settled
         }
         Step::Restart(reason) => {
             record_repair(ctx, scope, machine, reason, &why(reason, status.as_ref())).await?;
-            engine("restarting the machine", ctx.provider.restart_machine(&name)).await?;
+            restart(ctx, machine, "restarting the machine").await?;
             Status::Settled
         }
         Step::Replace(reason) => {
@@ -98,7 +106,7 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
     Ok(specs::push(ctx, scope, machine).await?.sooner(next))
 }
 
-fn observe(ctx: &Context, machine: &Machine, status: Option<&MachineStatus>) -> repair::Seen {
+fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&MachineStatus>) -> repair::Seen {
     let power = status.map(|status| status.power);
     let connected = ctx.agents.is_connected(&machine.id);
     let runs = power == Some(sampan_provider::MachinePower::Running);
@@ -111,6 +119,7 @@ fn observe(ctx: &Context, machine: &Machine, status: Option<&MachineStatus>) -> 
             silent: memory.silent_since.map_or(Duration::ZERO, |since| since.elapsed()),
             since_repair: memory.repaired.map(|at| at.elapsed()),
             watched: ctx.started.elapsed(),
+            cluster_is_new: scope.cluster.first_running.is_none(),
             all_silent,
             now: ctx.now(),
         }
@@ -138,6 +147,16 @@ async fn make(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Not
     })
     .await?;
     Ok(())
+}
+
+/// Stops it, where it runs, and starts it. Its network may be why that fails: the next try makes sure of it first.
+async fn restart(ctx: &Context, machine: &Machine, what: &str) -> Result<(), Note> {
+    let name = ctx.names.machine(&machine.id);
+    let outcome = engine(what, ctx.provider.restart_machine(&name)).await;
+    if outcome.is_err() {
+        network::doubt(ctx, &machine.vpc_id);
+    }
+    Ok(outcome?)
 }
 
 fn machine_spec(ctx: &Context, scope: &Scope, machine: &Machine) -> MachineSpec {

@@ -13,8 +13,11 @@ pub(super) const HEALED_AFTER: Duration = Duration::from_secs(600);
 /// The longest pause between two starts of a machine that keeps ending.
 const START_PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// A machine of which it is doubtful whether it needs repair is given so many times the patience.
-const DOUBT: u32 = 5;
+/// A machine that was never in service, or of which it is doubtful whether it needs repair, is given so many times the
+/// patience: on a host that is busy starting others, a restart would only add to the load.
+const LENIENCE: u32 = 5;
+/// And a machine that was never in service at least this much.
+const FIRST_START: Duration = Duration::from_secs(300);
 
 /// What is seen of a machine.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub(super) struct Seen {
     pub(super) since_repair: Option<Duration>,
     /// How long this run of the server has been watching: what is older was not seen by it.
     pub(super) watched: Duration,
+    /// Its cluster has never been running.
+    pub(super) cluster_is_new: bool,
     /// No machine's agent is connected: more likely it is us whom they cannot reach.
     pub(super) all_silent: bool,
     /// Now.
@@ -81,18 +86,19 @@ fn running(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
     if matches!(machine.state, MachineState::Pending | MachineState::Kept) {
         return Step::Make;
     }
-    let patience = patience(machine, limits);
+    let is_first_start = machine.state != MachineState::Running || seen.cluster_is_new;
     let not_ready = machine.not_ready_since.map(|since| span(since, seen.now).min(seen.watched));
-    let (reason, lasts, patience) = match not_ready {
+    let (reason, lasts, is_doubtful) = match not_ready {
         _ if !seen.connected && seen.silent.is_zero() => return Step::Fine,
         _ if !seen.connected => {
             // A silent agent alone is no proof that the machine is of no use.
             let is_doubtful = seen.all_silent || machine.node_status.as_deref() == Some("Ready");
-            (SILENT, seen.silent, if is_doubtful { patience * DOUBT } else { patience })
+            (SILENT, seen.silent, is_doubtful)
         }
-        Some(lasts) => (NOT_READY, lasts, patience),
+        Some(lasts) => (NOT_READY, lasts, false),
         None => return Step::Fine,
     };
+    let patience = patience(machine, limits, is_first_start, is_doubtful);
     if lasts < patience {
         return Step::Wait(patience - lasts);
     }
@@ -107,9 +113,14 @@ fn may_replace(machine: &Machine, limits: &Limits) -> bool {
 }
 
 /// How long a machine may be of no use before it is restarted; longer each time once the usual repairs did not help.
-fn patience(machine: &Machine, limits: &Limits) -> Duration {
+fn patience(machine: &Machine, limits: &Limits, is_first_start: bool, is_doubtful: bool) -> Duration {
+    let once = match (is_first_start, is_doubtful) {
+        (true, _) => (limits.not_ready * LENIENCE).max(FIRST_START),
+        (false, true) => limits.not_ready * LENIENCE,
+        (false, false) => limits.not_ready,
+    };
     let beyond = machine.repairs.saturating_sub(limits.repairs_max).min(5);
-    limits.not_ready.saturating_mul(1 << beyond)
+    once.saturating_mul(1 << beyond)
 }
 
 fn start_pause(repairs: u32) -> Duration {
@@ -161,6 +172,7 @@ mod tests {
             silent: Duration::ZERO,
             since_repair: None,
             watched: seconds(86_400),
+            cluster_is_new: false,
             all_silent: false,
             now: now(),
         };
@@ -207,14 +219,14 @@ mod tests {
         check("Worker", "running", 0, not_ready(20), Step::Wait(seconds(100)));
         check("Worker", "running", 0, not_ready(120), Step::Restart(NOT_READY));
         check("Worker", "running", 3, not_ready(120), Step::Replace(NOT_READY));
-        check("Worker", "starting", 3, not_ready(120), Step::Restart(NOT_READY));
+        check("Worker", "starting", 3, not_ready(600), Step::Restart(NOT_READY));
         check("ControlPlane", "running", 5, not_ready(120), Step::Wait(seconds(360)));
         check("Worker", "running", 0, not_ready(-50), Step::Wait(seconds(120)));
         let silent = |_: &mut Machine, seen: &mut Seen| {
             seen.connected = false;
             seen.silent = seconds(121);
         };
-        check("Worker", "starting", 0, silent, Step::Restart(SILENT));
+        check("Worker", "running", 0, silent, Step::Restart(SILENT));
         let still_ready = |machine: &mut Machine, seen: &mut Seen| {
             silent(machine, seen);
             machine.node_status = Some("Ready".into());
@@ -230,6 +242,29 @@ mod tests {
             seen.watched = seconds(5);
         };
         check("Worker", "running", 0, before_our_time, Step::Wait(seconds(115)));
+    }
+
+    #[test]
+    fn a_first_start_may_take_longer() {
+        let late = |machine: &mut Machine, _: &mut Seen| {
+            machine.not_ready_since = Some(now() - jiff::SignedDuration::from_secs(120));
+        };
+        check("Worker", "starting", 0, late, Step::Wait(seconds(480)));
+        check("ControlPlane", "starting", 0, late, Step::Wait(seconds(480)));
+        check("ControlPlane", "starting", 5, late, Step::Wait(seconds(4 * 600 - 120)));
+        let in_a_new_cluster = |machine: &mut Machine, seen: &mut Seen| {
+            late(machine, seen);
+            seen.cluster_is_new = true;
+        };
+        check("ControlPlane", "running", 0, in_a_new_cluster, Step::Wait(seconds(480)));
+        let silent = |_: &mut Machine, seen: &mut Seen| {
+            seen.connected = false;
+            seen.silent = seconds(121);
+        };
+        check("Worker", "starting", 0, silent, Step::Wait(seconds(479)));
+        let machine = machine("Worker", "starting", 0);
+        let short = Limits { not_ready: seconds(10), ..LIMITS };
+        assert_eq!(patience(&machine, &short, true, false), seconds(300), "never less than five minutes");
     }
 
     #[test]
