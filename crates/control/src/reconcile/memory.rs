@@ -75,6 +75,8 @@ pub(super) struct MachineMemory {
     pub(super) silent_since: Option<Instant>,
     /// Since when it is being drained.
     pub(super) draining_since: Option<Instant>,
+    /// Users were told that it goes without having been drained.
+    pub(super) drain_given_up: bool,
     /// Labels and taints settled on its node, as a hash, and when.
     pub(super) settled: Option<(u64, Instant)>,
 }

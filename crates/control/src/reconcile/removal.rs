@@ -80,6 +80,9 @@ async fn drain(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<Option
         outcome?;
         return Ok(Some(Status::again(DRAIN_ROUND, format!("is being drained: {left}"))));
     }
+    if ctx.memory.with_machine(&machine.id, |memory| std::mem::replace(&mut memory.drain_given_up, true)) {
+        return Ok(None);
+    }
     let minutes = ctx.settings.limits.drain.as_secs() / 60;
     let text =
         format!("{} could not be drained within {minutes} min and is removed all the same: {left}", title(machine));
