@@ -1,6 +1,6 @@
 //! What a machine and the balancer are as containers: the one place that says what they may do.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::Ipv4Addr};
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
@@ -16,6 +16,9 @@ use crate::{BalancerSpec, MachineSpec, Mount};
 
 /// Label of volumes: the machine they belong to.
 pub(super) const MACHINE_LABEL: &str = "io.sampan.machine";
+/// Labels of machines: their pinned addresses, for when the engine has lost what it knew of their place in the network.
+pub(super) const IP_LABEL: &str = "io.sampan.ip";
+pub(super) const MAC_LABEL: &str = "io.sampan.mac";
 /// Where the balancer finds its state.
 pub(super) const BALANCER_STATE: &str = "/var/lib/sampan-balancer";
 
@@ -47,28 +50,28 @@ pub(super) fn machine(engine: &Engine, spec: &MachineSpec) -> ContainerCreateBod
         init: Some(false),
         ..HostConfig::default()
     };
+    let mut labels = engine.labels("machine", &spec.labels);
+    labels.insert(IP_LABEL.to_owned(), spec.ip.to_string());
+    labels.insert(MAC_LABEL.to_owned(), spec.mac.clone());
     ContainerCreateBody {
         hostname: Some(spec.hostname.clone()),
         image: Some(spec.image.clone()),
         env: Some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-        labels: Some(engine.labels("machine", &spec.labels)),
+        labels: Some(labels),
         stop_timeout: Some(signed(STOP_SECONDS)),
         host_config: Some(host_config),
         networking_config: Some(NetworkingConfig {
-            endpoints_config: Some([(spec.network.clone(), endpoint(spec))].into()),
+            endpoints_config: Some([(spec.network.clone(), endpoint(spec.ip, Some(&spec.mac)))].into()),
         }),
         ..ContainerCreateBody::default()
     }
 }
 
 /// A machine's place in its network: pinned, so that it has it again after a restart.
-pub(super) fn endpoint(spec: &MachineSpec) -> EndpointSettings {
+pub(super) fn endpoint(ip: Ipv4Addr, mac: Option<&str>) -> EndpointSettings {
     EndpointSettings {
-        ipam_config: Some(EndpointIpamConfig {
-            ipv4_address: Some(spec.ip.to_string()),
-            ..EndpointIpamConfig::default()
-        }),
-        mac_address: Some(spec.mac.clone()),
+        ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(ip.to_string()), ..EndpointIpamConfig::default() }),
+        mac_address: mac.map(str::to_owned),
         ..EndpointSettings::default()
     }
 }

@@ -10,8 +10,8 @@ use bollard::{
     },
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListNetworksOptions,
-        ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, RestartContainerOptions,
-        StartContainerOptions,
+        ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, RenameContainerOptions,
+        RestartContainerOptions, StartContainerOptions,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -39,7 +39,7 @@ impl Engine {
         for look in 0..BUSY_LOOKS {
             let Some(found) = self.inspect(&spec.name).await? else {
                 match self.create(&spec.name, create::machine(self, spec)).await {
-                    Ok(()) => self.start_machine(spec).await?,
+                    Ok(()) => self.start_machine(&spec.name, &Place::wanted(spec)).await?,
                     // Another call of ours is making or removing it this moment.
                     Err(error) if error.is_conflict() && error.says("already in use by container") => {
                         pause(look).await;
@@ -52,7 +52,7 @@ impl Engine {
             self.must_own(&spec.name, &found)?;
             match next_step(spec, &found)? {
                 Step::Nothing => return Ok(status(&spec.name, &found)),
-                Step::Start => self.start_machine(spec).await?,
+                Step::Start => self.start_machine(&spec.name, &Place::wanted(spec)).await?,
                 Step::Unpause => {
                     let call = self.docker.unpause_container(&spec.name);
                     self.call(format!("unpause machine {}", spec.name), CHANGE_SECONDS, call).await?;
@@ -83,12 +83,19 @@ impl Engine {
 
     /// Stops a machine and starts it again.
     pub(super) async fn restart_machine(&self, name: &str) -> Result<(), ProviderError> {
-        self.existing(name).await?;
+        let found = self.existing(name).await?;
         let _turn = self.turn().await?;
+        let place = Place::of(&found);
+        if let Some(place) = place.as_ref().filter(|place| !place.is_known_to_engine) {
+            // A former try was cut short.
+            return self.attach_and_start(name, place).await;
+        }
         let options = RestartContainerOptions { signal: None, t: i32::try_from(STOP_SECONDS).ok() };
         let call = self.docker.restart_container(name, Some(options));
-        self.call(format!("restart machine {name}"), STOP_SECONDS + CHANGE_SECONDS, call).await?;
-        Ok(())
+        match (self.call(format!("restart machine {name}"), STOP_SECONDS + CHANGE_SECONDS, call).await, place) {
+            (Err(error), Some(place)) if has_lost_its_place(&error) => self.attach_and_start(name, &place).await,
+            (result, _) => Ok(result?),
+        }
     }
 
     /// Removes a machine with its volumes.
@@ -171,9 +178,10 @@ impl Engine {
     }
 
     /// A container of ours that must be there.
-    async fn existing(&self, name: &str) -> Result<(), ProviderError> {
+    async fn existing(&self, name: &str) -> Result<ContainerInspectResponse, ProviderError> {
         let found = self.inspect(name).await?.ok_or_else(|| absent(name))?;
-        self.must_own(name, &found)
+        self.must_own(name, &found)?;
+        Ok(found)
     }
 
     /// Refuses to touch what somebody else made under our name.
@@ -197,31 +205,62 @@ impl Engine {
 
     /// Starts a machine. One that was stopped remembers its network by id: when the network was removed and made again
     /// meanwhile (`docker network prune` does that to stopped installations), it is attached anew.
-    async fn start_machine(&self, spec: &MachineSpec) -> Result<(), ProviderError> {
-        let doing = || format!("start container {}", spec.name);
-        let call = self.docker.start_container(&spec.name, None::<StartContainerOptions>);
-        match self.call(doing(), CHANGE_SECONDS, call).await {
-            Err(error) if error.is_not_found() && error.says("network") => {}
-            // What a power cut leaves of the old attachment.
-            Err(error) if error.says("endpoint with name") => {}
+    async fn start_machine(&self, name: &str, place: &Place) -> Result<(), ProviderError> {
+        let call = self.docker.start_container(name, None::<StartContainerOptions>);
+        match self.call(format!("start container {name}"), CHANGE_SECONDS, call).await {
+            Err(error) if has_lost_its_place(&error) => self.attach_and_start(name, place).await,
+            result => Ok(result?),
+        }
+    }
+
+    /// Attaches a machine that does not run to its network anew, at its pinned addresses, and starts it.
+    async fn attach_and_start(&self, name: &str, place: &Place) -> Result<(), ProviderError> {
+        tracing::warn!(machine = name, network = place.network, "attaching a machine to its network anew");
+        self.detach(name, &place.network).await?;
+        self.attach(name, place).await?;
+        let call = self.docker.start_container(name, None::<StartContainerOptions>);
+        match self.call(format!("start container {name}"), CHANGE_SECONDS, call).await {
+            // What a power cut leaves in the network itself.
+            Err(error) if is_stale_endpoint(&error) => self.remove_stale_endpoint(name, &place.network).await?,
             result => return Ok(result?),
         }
-        let request = NetworkDisconnectRequest { container: spec.name.clone(), force: Some(true) };
-        let call = self.docker.disconnect_network(&spec.network, request);
-        match self.call(format!("detach machine {}", spec.name), CHANGE_SECONDS, call).await {
+        self.start(name).await
+    }
+
+    /// Removes an endpoint that the engine keeps in a network under the name of a machine that does not run. It lets go
+    /// of it only when no container has that name, so the machine is called something else meanwhile.
+    async fn remove_stale_endpoint(&self, name: &str, network: &str) -> Result<(), ProviderError> {
+        let aside = format!("{name}-detached");
+        self.rename(name, &aside).await?;
+        let removed = self.detach(name, network).await;
+        self.rename(&aside, name).await?;
+        removed
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), ProviderError> {
+        let options = RenameContainerOptions { name: to.to_owned() };
+        let call = self.docker.rename_container(from, options);
+        Ok(self.call(format!("rename container {from} to {to}"), CHANGE_SECONDS, call).await?)
+    }
+
+    /// Takes whatever is called `name` out of the network; none is fine, a missing network is not.
+    async fn detach(&self, name: &str, network: &str) -> Result<(), ProviderError> {
+        let request = NetworkDisconnectRequest { container: name.to_owned(), force: Some(true) };
+        let call = self.docker.disconnect_network(network, request);
+        match self.call(format!("detach machine {name}"), CHANGE_SECONDS, call).await {
+            Err(error) if error.says("not connected to") || error.says("endpoint") => Ok(()),
             Err(error) if error.is_not_found() => {
-                return Err(ProviderError::Failed(format!(
-                    "cannot start machine {}: its network {} does not exist",
-                    spec.name, spec.network
-                )));
+                Err(ProviderError::Failed(format!("cannot start machine {name}: its network {network} does not exist")))
             }
-            result => result?,
+            result => Ok(result?),
         }
-        let request =
-            NetworkConnectRequest { container: spec.name.clone(), endpoint_config: Some(create::endpoint(spec)) };
-        let call = self.docker.connect_network(&spec.network, request);
-        self.call(format!("attach machine {}", spec.name), CHANGE_SECONDS, call).await?;
-        self.start(&spec.name).await
+    }
+
+    async fn attach(&self, name: &str, place: &Place) -> Result<(), ProviderError> {
+        let endpoint = create::endpoint(place.ip, place.mac.as_deref());
+        let request = NetworkConnectRequest { container: name.to_owned(), endpoint_config: Some(endpoint) };
+        let call = self.docker.connect_network(&place.network, request);
+        Ok(self.call(format!("attach machine {name}"), CHANGE_SECONDS, call).await?)
     }
 
     /// Starts a container; one that runs stays as it is.
@@ -276,6 +315,42 @@ impl Engine {
         }
         Err(last.map_or_else(|| busy(volume), ProviderError::from))
     }
+}
+
+/// A machine's place in its network.
+struct Place {
+    network: String,
+    ip: Ipv4Addr,
+    mac: Option<String>,
+    /// The engine knows the machine to be in the network, at a pinned address.
+    is_known_to_engine: bool,
+}
+
+impl Place {
+    fn wanted(spec: &MachineSpec) -> Self {
+        Self { network: spec.network.clone(), ip: spec.ip, mac: Some(spec.mac.clone()), is_known_to_engine: true }
+    }
+
+    /// As a container says itself, whether it is attached now or not. `None` when it does not say.
+    fn of(found: &ContainerInspectResponse) -> Option<Self> {
+        let network = found.host_config.as_ref()?.network_mode.clone()?;
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        let label = |name: &str| labels.and_then(|labels| labels.get(name)).cloned();
+        let networks = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let endpoint = networks.and_then(|networks| networks.get(&network));
+        let ip = label(create::IP_LABEL).and_then(|ip| ip.parse().ok()).or_else(|| endpoint.and_then(address))?;
+        let mac = label(create::MAC_LABEL).or_else(|| endpoint?.mac_address.clone()).filter(|mac| !mac.is_empty());
+        Some(Self { network, ip, mac, is_known_to_engine: endpoint.and_then(address) == Some(ip) })
+    }
+}
+
+/// Whether a start failed because the engine's idea of the machine's place in its network is out of date.
+fn has_lost_its_place(error: &CallError) -> bool {
+    is_stale_endpoint(error) || (error.says("network") && error.says("not found"))
+}
+
+fn is_stale_endpoint(error: &CallError) -> bool {
+    error.says("endpoint with name")
 }
 
 /// What a machine that was found needs.

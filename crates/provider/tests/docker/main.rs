@@ -7,7 +7,7 @@ mod room;
 
 use std::{collections::BTreeMap, time::Instant};
 
-use bollard::models::{RestartPolicyNameEnum, VolumeCreateRequest};
+use bollard::models::{NetworkDisconnectRequest, RestartPolicyNameEnum, VolumeCreateRequest};
 use futures::{StreamExt, future::join_all};
 use room::{Room, eventually, free_ranges};
 use sampan_provider::{
@@ -150,6 +150,22 @@ async fn machines_follow_their_network_when_it_was_made_anew() {
             let status = provider.ensure_machine(&spec).await.unwrap();
             assert_eq!((status.power, status.ip), (MachinePower::Running, Some(spec.ip)));
             assert_eq!(room.mac(&spec.name).await, spec.mac);
+
+            // A restart, which is not told what the machine shall be, finds its place too.
+            room.kill(&spec.name).await;
+            room.docker.remove_network(&net.name).await.unwrap();
+            let error = provider.restart_machine(&spec.name).await.unwrap_err();
+            assert!(error.to_string().contains(&net.name), "{error}");
+            provider.ensure_network(&net).await.unwrap();
+            provider.restart_machine(&spec.name).await.unwrap();
+            room.must_be_at_its_place(&provider, &spec).await;
+
+            // Even when a former try was cut short.
+            room.kill(&spec.name).await;
+            let request = NetworkDisconnectRequest { container: spec.name.clone(), force: Some(true) };
+            room.docker.disconnect_network(&net.name, request).await.unwrap();
+            provider.restart_machine(&spec.name).await.unwrap();
+            room.must_be_at_its_place(&provider, &spec).await;
         })
         .await;
 }

@@ -20,7 +20,7 @@ use bollard::{
 };
 use futures::{FutureExt, TryStreamExt};
 use ipnet::Ipv4Net;
-use sampan_provider::{DockerProvider, MachineProvider, OWNER_LABEL, conformance::Witness};
+use sampan_provider::{DockerProvider, MachinePower, MachineProvider, MachineSpec, OWNER_LABEL, conformance::Witness};
 
 /// One run: unique names, an image, and the way to remove it all.
 pub(crate) struct Room {
@@ -127,6 +127,12 @@ impl Room {
         let start = self.docker.start_container(&id, None::<StartContainerOptions>);
         start.await.unwrap();
         id
+    }
+
+    pub(crate) async fn must_be_at_its_place(&self, provider: &DockerProvider, spec: &MachineSpec) {
+        let status = provider.machine(&spec.name).await.unwrap().expect("it exists");
+        assert_eq!((status.power, status.ip), (MachinePower::Running, Some(spec.ip)));
+        assert_eq!(self.mac(&spec.name).await, spec.mac);
     }
 
     pub(crate) async fn remove_container(&self, id: &str) {
