@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -46,13 +47,16 @@ class Installation:
         if config:
             (self.data_dir / "config.toml").write_text(config)
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.process = None
         self.log_path = self.data_dir / "server.log"
 
-    def start(self):
+    def start(self, *arguments):
+        """Starts the server; arguments stand in for `--listen`, so that a test may choose other ones."""
         log = open(self.log_path, "ab")
+        arguments = arguments or ("--listen", f"127.0.0.1:{self.port}")
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data-dir", self.data_dir, "--listen", f"127.0.0.1:{self.port}"],
+            [BINARY, "serve", "--data-dir", self.data_dir, *arguments],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
         )
@@ -63,8 +67,14 @@ class Installation:
     def is_ready(self):
         if self.process.poll() is not None:
             raise SystemExit(f"the server ended with {self.process.returncode}:\n{self.log_tail()}")
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/readyz", timeout=5, context=self.tls()) as answer:
             return answer.status == 200
+
+    def tls(self):
+        """Trusts the installation's own authority, when the server speaks HTTPS."""
+        if self.url.startswith("http:"):
+            return None
+        return ssl.create_default_context(cafile=self.data_dir / "tls/ca.pem")
 
     def log_tail(self, size=6000):
         return self.log_path.read_text(errors="replace")[-size:] if self.log_path.exists() else ""
