@@ -60,10 +60,16 @@ pub fn encode_answer<T: Serialize>(
     format: Format,
     request_id: &str,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    if format == Format::Json && matches!(operation.answer, Answer::Array | Answer::Map) {
-        return serde_json::to_vec(value);
-    }
-    let mut value = serde_json::to_value(value)?;
+    encode_value(operation, serde_json::to_value(value)?, format, request_id)
+}
+
+/// As [`encode_answer`], for a body that is JSON already: nothing is copied.
+pub fn encode_value(
+    operation: &Operation,
+    mut value: Value,
+    format: Format,
+    request_id: &str,
+) -> Result<Vec<u8>, serde_json::Error> {
     if operation.answer == Answer::Object
         && let Value::Object(fields) = &mut value
     {

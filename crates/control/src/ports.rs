@@ -101,6 +101,13 @@ pub trait Balancing: Send + Sync + 'static {
     async fn apply(&self, config: &sampan_agents::balancer::Config) -> Outcome<sampan_agents::balancer::Report>;
 }
 
+/// Address ranges that host routes and networks of others use; new VPCs keep away from them.
+#[async_trait]
+pub trait RangeSource: Send + Sync + 'static {
+    /// As they are now.
+    async fn foreign_ranges(&self) -> Outcome<Vec<ipnet::Ipv4Net>>;
+}
+
 /// Time, so that tests need not wait.
 pub trait Clock: Send + Sync + 'static {
     /// Now.

@@ -29,22 +29,40 @@ pub(crate) struct Access {
 }
 
 impl DataDir {
-    /// Makes the directory (0711: the sockets' directory must be passable, everything secret is 0600 or 0700).
+    /// Makes the directory (0711: the sockets' directory must be passable, everything secret is 0600 or 0700). A directory
+    /// with other things in it is refused.
     pub(crate) fn create(root: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(root).with_context(|| format!("cannot make the data directory {}", root.display()))?;
+        if !root.exists() {
+            make_dir(root, 0o711)?;
+        }
         let root = root.canonicalize().with_context(|| format!("cannot resolve {}", root.display()))?;
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o711))
-            .with_context(|| format!("cannot set the mode of {}", root.display()))?;
         let dir = Self { root };
-        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)]
-        {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&path)
-                .with_context(|| format!("cannot make {}", path.display()))?;
+        dir.refuse_foreign()?;
+        set_mode(&dir.root, 0o711)?;
+        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)] {
+            make_dir(&path, mode)?;
+            set_mode(&path, mode)?;
         }
         Ok(dir)
+    }
+
+    /// A data directory has a database, or nothing but a configuration, logs and keys that were put there for it.
+    fn refuse_foreign(&self) -> anyhow::Result<()> {
+        const OURS: [&str; 6] = ["agents", "balancer", "images", "tls", "lock", "installation"];
+        if self.database().exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.root).with_context(|| format!("cannot read {}", self.root.display()))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let known = OURS.contains(&name.as_str())
+                || [".toml", ".key", ".log", ".pid"].iter().any(|suffix| name.ends_with(suffix));
+            anyhow::ensure!(
+                known,
+                "{} holds {name}, which is not Sampan's: give --data-dir a new or empty directory",
+                self.root.display()
+            );
+        }
+        Ok(())
     }
 
     /// Opens an existing one, for commands beside the server.
@@ -109,9 +127,31 @@ impl DataDir {
     }
 }
 
+fn make_dir(path: &Path, mode: u32) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
+}
+
+fn set_mode(path: &Path, mode: u32) -> anyhow::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_of_others_is_left_alone() {
+        let root = std::env::temp_dir().join(format!("sampan-foreign-{}", std::process::id()));
+        fs::create_dir_all(root.join("photos")).unwrap();
+        let error = DataDir::create(&root).unwrap_err().to_string();
+        assert!(error.contains("photos"), "{error}");
+        fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn credentials_are_private_and_come_back() {

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod data_dir;
 mod glue;
+mod housekeeping;
 mod logging;
 mod output;
 mod serve;

@@ -1,7 +1,7 @@
 //! `sampan serve`: puts the rooms together and runs until SIGTERM.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,6 +25,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::AbortHandle,
 };
 
 use crate::{
@@ -33,7 +34,8 @@ use crate::{
     commands,
     config::Config,
     data_dir::{Access, DataDir},
-    glue::{BundleBlueprints, DockerBalancing, HubAgents, VaultCredentials, images::ImageStore},
+    glue::{BundleBlueprints, DockerBalancing, DockerRanges, HubAgents, VaultCredentials, images::ImageStore},
+    housekeeping,
 };
 
 /// Account of an installation until accounts can be made.
@@ -65,6 +67,7 @@ struct Server {
     gateway: Arc<Gateway>,
     controllers: Handle,
     hub: Arc<AgentHub>,
+    housekeeping: AbortHandle,
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<()> {
@@ -88,7 +91,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     }
     if let Some(listener) = https {
         let address = listener.local_addr()?;
-        let tls = tls::server_config(&dir.tls(), &[address.ip()]).context("HTTPS cannot be set up")?;
+        let tls = tls::server_config(&dir.tls(), &[address.ip(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]).context("HTTPS cannot be set up")?;
         listeners.push(tokio::spawn(listen::serve(listener, Some(tls), Arc::clone(&server.gateway), stopped.clone())));
     }
     server.gateway.set_ready(true);
@@ -100,6 +103,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     for listener in listeners {
         let _ = listener.await;
     }
+    server.housekeeping.abort();
     server.controllers.stop().await;
     server.hub.shutdown().await;
     server.store.close().await;
@@ -141,7 +145,10 @@ async fn installation_id(store: &Store, dir: &DataDir) -> anyhow::Result<String>
         }
     };
     let path = dir.root().join(INSTALLATION);
-    std::fs::write(&path, &id).with_context(|| format!("cannot write {}", path.display()))?;
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, &id)
+        .and_then(|()| std::fs::rename(&unfinished, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(id)
 }
 
@@ -195,7 +202,7 @@ fn access(
     };
     let mut address = listener.local_addr()?;
     if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     Ok(Access {
         endpoint: address.to_string(),
@@ -215,7 +222,7 @@ async fn start(
 ) -> anyhow::Result<Server> {
     ImageStore::open(&dir.images())?.take_over(&bundle.images_path())?;
     let provider = DockerProvider::connect(installation)?;
-    let docker = survey(&provider).await;
+    let facts = Arc::new(survey(&provider).await);
     let provider: Arc<dyn MachineProvider> = Arc::new(provider);
     let hub = start_hub(dir, &store)?;
     let agents = Arc::new(HubAgents::new(Arc::clone(&hub)));
@@ -224,7 +231,7 @@ async fn start(
         Arc::new(vault.clone()),
         Arc::clone(&agents) as Arc<_>,
         images(bundle),
-        docker.facts.name_servers.clone(),
+        facts.name_servers.clone(),
     );
     let balancing = Arc::new(DockerBalancing::new(
         Arc::clone(&provider),
@@ -241,11 +248,10 @@ async fn start(
             tracing::warn!(reason = %fault, "the balancer is not up yet");
         }
     });
-    let facts = Arc::new(docker.facts);
     let clock: Arc<dyn ports::Clock> = Arc::new(SystemClock);
     let controllers = Controllers {
         store: store.clone(),
-        provider,
+        provider: Arc::clone(&provider),
         agents: agents as Arc<_>,
         access,
         balancing,
@@ -260,39 +266,42 @@ async fn start(
     .start();
     let service =
         Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(VaultCredentials { vault }));
-    service.set_foreign_ranges(docker.foreign_ranges);
+    service.set_range_source(Arc::new(DockerRanges { provider: Arc::clone(&provider) }));
     service.set_host(facts);
     let gateway = gateway(config, store.clone(), Arc::new(service)).await?;
-    Ok(Server { store, gateway, controllers, hub })
+    let housekeeping = housekeeping::start(store.clone());
+    Ok(Server { store, gateway, controllers, hub, housekeeping })
 }
 
-/// What the engine says about the host.
-struct Survey {
-    facts: HostFacts,
-    foreign_ranges: Vec<ipnet::Ipv4Net>,
-}
-
-/// Asks the engine; a server also starts without one, and says so.
-async fn survey(provider: &DockerProvider) -> Survey {
-    let (capacity, ranges) = tokio::join!(provider.capacity(), provider.foreign_ranges());
-    let (cpus, memory_bytes) = match capacity {
+/// Asks the engine about the host; a server also starts without one, and says so.
+async fn survey(provider: &DockerProvider) -> HostFacts {
+    let (cpus, memory_bytes) = match provider.capacity().await {
         Ok(capacity) => (capacity.cpus, capacity.memory_bytes),
         Err(error) => {
             tracing::warn!(%error, "Docker does not answer; clusters wait until it does");
-            (std::thread::available_parallelism().map_or(1, |count| count.get() as u64), 0)
+            local_capacity()
         }
     };
-    let foreign_ranges = ranges.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the ranges of other networks are not known");
-        Vec::new()
-    });
-    Survey { facts: HostFacts::detect(cpus, memory_bytes), foreign_ranges }
+    HostFacts::detect(cpus, memory_bytes)
+}
+
+/// The engine is on this host, so this is what it will say once it answers.
+fn local_capacity() -> (u64, u64) {
+    let cpus = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    (cpus, kib.unwrap_or_default() * 1024)
 }
 
 fn start_hub(dir: &DataDir, store: &Store) -> anyhow::Result<Arc<AgentHub>> {
-    let keys = store.master_key().clone();
+    let store = store.clone();
     let verify = move |machine_id: &str, token: &str| {
-        let expected = machine_token(&keys, machine_id);
+        // A machine that left its cluster has no business here, whatever it still knows.
+        if store.get::<Machine>(machine_id).is_none_or(|machine| machine.membership.is_none()) {
+            return false;
+        }
+        let expected = machine_token(store.master_key(), machine_id);
         aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), token.as_bytes()).is_ok()
     };
     let path = dir.agents_socket();

@@ -46,6 +46,7 @@ impl Service {
         {
             return Err(Fault::invalid("instance_name", "instance_name must have at most 128 characters"));
         }
+        self.refresh_foreign_ranges().await;
         self.change(ctx, |change| {
             let vpc_id = self.inventory_vpc(change, input)?;
             let vswitch_id = self.inventory_vswitch(change, input, &vpc_id)?;

@@ -38,7 +38,10 @@ use sampan_store::{
 pub use context::{Nonce, RequestContext};
 pub use settings::{NodeImage, Quotas, Settings, UnknownVersion};
 
-use crate::{kubernetes::HostFacts, ports::Clock};
+use crate::{
+    kubernetes::HostFacts,
+    ports::{Clock, RangeSource},
+};
 use credentials::Credentials;
 
 /// The use cases and what they need.
@@ -49,6 +52,8 @@ pub struct Service {
     credentials: Arc<dyn Credentials>,
     /// Ranges that host routes and other networks use; new VPCs keep away from them.
     foreign_ranges: RwLock<Vec<Ipv4Net>>,
+    /// Where they are asked for before anything is allocated.
+    range_source: OnceLock<Arc<dyn RangeSource>>,
     /// The host of the machines, once it is known.
     host: OnceLock<Arc<HostFacts>>,
     /// Changes that allocate are planned one after another; the store would only refuse and repeat them.
@@ -64,6 +69,7 @@ impl Service {
             clock,
             credentials,
             foreign_ranges: RwLock::default(),
+            range_source: OnceLock::new(),
             host: OnceLock::new(),
             planning: tokio::sync::Mutex::default(),
         }
@@ -88,6 +94,21 @@ impl Service {
     /// Tells what the host of the machines can do; then events say where less is had than asked for. The first call counts.
     pub fn set_host(&self, facts: Arc<HostFacts>) {
         let _ = self.host.set(facts);
+    }
+
+    /// Says where foreign ranges are asked for before anything is allocated; only the first source counts.
+    pub fn set_range_source(&self, source: Arc<dyn RangeSource>) {
+        let _ = self.range_source.set(source);
+    }
+
+    /// Looks again at what is in use outside. When that cannot be known now, what was seen last counts: the controllers
+    /// find a clash when they make the network.
+    async fn refresh_foreign_ranges(&self) {
+        let Some(source) = self.range_source.get() else { return };
+        match source.foreign_ranges().await {
+            Ok(ranges) => self.set_foreign_ranges(ranges),
+            Err(fault) => tracing::warn!(reason = %fault, "planning with the foreign ranges seen last"),
+        }
     }
 
     fn foreign_ranges(&self) -> Vec<Ipv4Net> {

@@ -286,7 +286,7 @@ impl listen::Answer for Gateway {
         let answer = self
             .refusable(request, &request_id, &mut operation)
             .await
-            .and_then(|(route, reply)| write_reply(&route, &reply, accept.as_deref(), &request_id));
+            .and_then(|(route, reply)| write_reply(&route, reply, accept.as_deref(), &request_id));
         let answer = answer.unwrap_or_else(|refusal| {
             write_refusal(&log_refusal(refusal, operation, &request_id), accept.as_deref(), &request_id, &host)
         });
@@ -356,7 +356,7 @@ fn log_refusal(refusal: Refusal, operation: &str, request_id: &str) -> Refusal {
 
 fn write_reply(
     route: &Route,
-    reply: &Reply,
+    reply: Reply,
     accept: Option<&str>,
     request_id: &str,
 ) -> Result<Response<Body>, Refusal> {
@@ -365,7 +365,7 @@ fn write_reply(
         return Ok(respond(status, "text/plain; charset=utf-8", text.clone().into(), request_id));
     }
     let format = Format::for_answer(accept);
-    let body = sampan_api::encode::encode_answer(route.operation, &reply.body, format, request_id)
+    let body = sampan_api::encode::encode_value(route.operation, reply.body, format, request_id)
         .map_err(|error| Refusal::new(Code::InternalError, format!("the answer cannot be written: {error}")))?;
     Ok(respond(status, format.content_type(), body.into(), request_id))
 }

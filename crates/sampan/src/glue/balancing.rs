@@ -46,15 +46,17 @@ impl DockerBalancing {
 impl Balancing for DockerBalancing {
     async fn apply(&self, config: &Config) -> Outcome<Report> {
         self.ensure().await?;
+        // Until the balancer has answered it counts as not looked at, also when this future is dropped by a time-out.
+        *self.ensured.lock().await = false;
         let end = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
             match self.client.apply(config).await {
-                Ok(report) => return Ok(report),
-                Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(START_POLL).await,
-                Err(error) => {
-                    *self.ensured.lock().await = false;
-                    return Err(Fault::unavailable(format!("the balancer does not answer: {error}")));
+                Ok(report) => {
+                    *self.ensured.lock().await = true;
+                    return Ok(report);
                 }
+                Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(START_POLL).await,
+                Err(error) => return Err(Fault::unavailable(format!("the balancer does not answer: {error}"))),
             }
         }
     }

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 const REFERENCE: &str = "org.opencontainers.image.ref.name";
+/// Marks what came with a bundle: the next bundle replaces it, and only it.
+const BUNDLED: &str = "io.sampan.bundled";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -103,7 +105,17 @@ impl ImageStore {
                     .with_context(|| format!("cannot copy {} to {}", entry.path().display(), target.display()))?;
             }
         }
-        self.add(source.manifests()?)
+        let present = self.manifests()?;
+        let mut wanted = source.manifests()?;
+        // A name that a user loaded an image under stays the user's.
+        wanted.retain(|entry| {
+            let same = |other: &&Value| other["annotations"][REFERENCE] == entry["annotations"][REFERENCE];
+            present.iter().find(same).is_none_or(|other| other["annotations"][BUNDLED] == "true")
+        });
+        for entry in &mut wanted {
+            entry["annotations"][BUNDLED] = "true".into();
+        }
+        self.add(wanted)
     }
 
     /// Loads an archive made by `docker save` or holding an OCI layout; returns the names of its images.
@@ -392,6 +404,26 @@ mod tests {
             builder.append_data(&mut header, path, *content).unwrap();
         }
         builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_bundle_replaces_its_own_images_and_no_others() {
+        let root = std::env::temp_dir().join(format!("sampan-bundle-images-{}", std::process::id()));
+        let (mine, bundle) = (ImageStore::open(&root.join("mine")).unwrap(), ImageStore::open(&root.join("b")).unwrap());
+        let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["l"]}]"#;
+        let image = |layer: &[u8]| archive(&[("c.json", b"{}"), ("l", layer), ("manifest.json", manifest)]);
+        let digest = |store: &ImageStore| store.list().unwrap()[0].digest.clone();
+        bundle.load(image(b"first").as_slice()).unwrap();
+        mine.take_over(&root.join("b")).unwrap();
+        assert_eq!(digest(&mine), digest(&bundle));
+        bundle.load(image(b"second").as_slice()).unwrap();
+        mine.take_over(&root.join("b")).unwrap();
+        assert_eq!(digest(&mine), digest(&bundle), "a newer bundle replaces what an older one brought");
+        mine.load(image(b"user").as_slice()).unwrap();
+        let users = digest(&mine);
+        mine.take_over(&root.join("b")).unwrap();
+        assert_eq!(digest(&mine), users, "a user's image stays");
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

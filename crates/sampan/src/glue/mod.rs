@@ -5,8 +5,10 @@ mod balancing;
 mod blueprints;
 mod credentials;
 pub(crate) mod images;
+mod ranges;
 
 pub(crate) use agents::HubAgents;
 pub(crate) use balancing::DockerBalancing;
 pub(crate) use blueprints::BundleBlueprints;
 pub(crate) use credentials::VaultCredentials;
+pub(crate) use ranges::DockerRanges;
