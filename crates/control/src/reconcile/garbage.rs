@@ -1,5 +1,6 @@
-//! What exists in the engine though no record wants it: left by a run that was killed between a record's end and the end
-//! of what it stood for. Intent is stored before anything is made, so what has no record is surely unwanted.
+//! What exists though nothing wants it: VPCs that stayed for a machine that has gone since, and what is in the engine
+//! without a record, left by a run that was killed between a record's end and the end of what it stood for. Intent is
+//! stored before anything is made, so what has no record is surely unwanted.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,6 +11,7 @@ use tracing::info;
 use super::{
     context::{Context, engine},
     driver::Status,
+    network,
     scope::{Life, life},
 };
 
@@ -29,6 +31,9 @@ pub(super) async fn collect(ctx: &Context) -> Outcome<Status> {
     let vpc_ids = inventory.networks.iter().filter_map(|network| ctx.names.id_of(network));
     for id in vpc_ids.filter(|id| ctx.store.get::<Vpc>(id).is_none()) {
         collect_network(ctx, id).await?;
+    }
+    for vpc in ctx.store.list::<Vpc>().iter().filter(|vpc| network::is_leftover(ctx, vpc)) {
+        network::collect(ctx, vpc).await?;
     }
     Ok(Status::again(INTERVAL, "looks for leftovers from time to time"))
 }

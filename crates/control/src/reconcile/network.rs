@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use sampan_provider::NetworkSpec;
+use sampan_provider::{NetworkSpec, ProviderError};
 use sampan_store::{
     Batch, Versioned,
-    model::{Cluster, Machine, Setting, VSwitch, Vpc},
+    model::{Cluster, Fault, FaultKind, Machine, MachineState, Outcome, Setting, VSwitch, Vpc},
 };
+use tracing::info;
 
 use super::{
     context::{Context, Key, engine},
@@ -31,10 +32,35 @@ pub(super) async fn ensure(ctx: &Context, vpc_id: &str) -> Result<(), Note> {
     };
     let labels = [("io.sampan.vpc".to_owned(), vpc_id.to_owned())].into();
     let spec = NetworkSpec { name, cidr: vpc.cidr, bridge: ctx.names.bridge(vpc_id), labels };
-    engine("making the network", ctx.provider.ensure_network(&spec)).await?;
+    if let Err(error) = engine("making the network", ctx.provider.ensure_network(&spec)).await {
+        return Err(refusal(ctx, &vpc, &error).await.unwrap_or_else(|| error.into()));
+    }
     ctx.memory.set_network(vpc_id, true);
     ctx.waker.wake(Key::Balancer);
     Ok(())
+}
+
+/// Why the network can never be made: somebody else has its range, and nothing has ever run in the VPC that would be
+/// worth waiting for. A leftover of our own in its place is only waited for.
+async fn refusal(ctx: &Context, vpc: &Vpc, error: &ProviderError) -> Option<Note> {
+    let ProviderError::Conflict(why) = error else { return None };
+    let has_run = |machine: &Machine| {
+        machine.vpc_id == vpc.id && !matches!(machine.state, MachineState::Pending | MachineState::Kept)
+    };
+    if ctx.store.list::<Machine>().iter().any(|machine| has_run(machine)) {
+        return None;
+    }
+    let foreign = engine("looking for other networks", ctx.provider.foreign_ranges()).await.ok()?;
+    let Some(range) = foreign.iter().find(|range| range.contains(&vpc.cidr) || vpc.cidr.contains(*range)) else {
+        ctx.waker.wake(Key::Garbage);
+        return None;
+    };
+    let message = format!(
+        "the range {} of VPC {} is in use by something else on this host ({range}): {why}. Create the cluster again, \
+         with a new VPC, and it gets another range; or free this one first",
+        vpc.cidr, vpc.id
+    );
+    Some(Note { reason: "AddressConflict", message, permanent: true })
 }
 
 /// The next [`ensure`] asks the engine again: something failed that may be the network's fault.
@@ -74,15 +100,52 @@ fn is_unused(ctx: &Context, cluster: &Cluster) -> bool {
         .deletion
         .as_ref()
         .is_some_and(|deletion| deletion.retain.all || deletion.retain.resources.contains(vpc_id));
-    let by_cluster = |other: &Cluster| {
-        let holds_nothing = matches!(life(other), Life::RolledBack | Life::Gone);
-        other.id != cluster.id && other.network.vpc_id == *vpc_id && !holds_nothing
+    vpc.ephemeral && !retained && !is_used(ctx, vpc_id, Some(&cluster.id))
+}
+
+/// Whether a machine, or a cluster other than `except`, is in the VPC.
+fn is_used(ctx: &Context, vpc_id: &str, except: Option<&str>) -> bool {
+    let by_cluster = |cluster: &Cluster| {
+        let holds_nothing = matches!(life(cluster), Life::RolledBack | Life::Gone);
+        Some(cluster.id.as_str()) != except && cluster.network.vpc_id == vpc_id && !holds_nothing
     };
-    let by_machine = |machine: &Machine| machine.vpc_id == *vpc_id;
+    ctx.store.list::<Cluster>().iter().any(|cluster| by_cluster(cluster))
+        || ctx.store.list::<Machine>().iter().any(|machine| machine.vpc_id == vpc_id)
+}
+
+/// Whether the VPC was to go with its last cluster and stayed only for a machine that has gone since. One that a deletion
+/// named to be retained stays.
+pub(super) fn is_leftover(ctx: &Context, vpc: &Vpc) -> bool {
+    let is_retained = |cluster: &Cluster| {
+        cluster.deletion.as_ref().is_some_and(|deletion| deletion.retain.resources.contains(&vpc.id))
+    };
     vpc.ephemeral
-        && !retained
-        && !ctx.store.list::<Cluster>().iter().any(|other| by_cluster(other))
-        && !ctx.store.list::<Machine>().iter().any(|machine| by_machine(machine))
+        && !is_used(ctx, &vpc.id, None)
+        && !ctx.store.list::<Cluster>().iter().any(|cluster| is_retained(cluster))
+}
+
+/// Removes a VPC that is left over: its network and its records.
+pub(super) async fn collect(ctx: &Context, vpc: &Vpc) -> Outcome<()> {
+    let name = ctx.names.network(&vpc.id);
+    let _alone = ctx.memory.lock(&name).await;
+    if !is_leftover(ctx, vpc) {
+        return Ok(());
+    }
+    info!(vpc = vpc.id, "removing a VPC that nothing uses any more");
+    ctx.memory.set_network(&vpc.id, false);
+    let removed = engine("removing the network", ctx.provider.delete_network(&name)).await;
+    removed.map_err(|error| Fault::unavailable(error.to_string()))?;
+    let leave = Leave { guard: ctx.store.get::<Setting>(ALLOCATION_GUARD) };
+    if !is_leftover(ctx, vpc) {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    forget(ctx, &vpc.id, &leave, &mut batch);
+    match ctx.store.commit(batch).await.map_err(Fault::from) {
+        // Somebody has just been given a place, maybe in it. If not, the next look removes it.
+        Err(fault) if fault.kind == FaultKind::Conflict => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// Removes the records of a VPC and its vSwitches, in the given batch.

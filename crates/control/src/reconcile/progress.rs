@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use sampan_store::model::{
-    Level, Machine, MachineState, ResultStatus, Stage, StageState, Task, TaskError, TaskResult, TaskState, TaskType,
-    Timestamp,
+    Level, Machine, MachineState, MachineWanted, ResultStatus, Stage, StageState, Task, TaskError, TaskResult,
+    TaskState, TaskType, Timestamp,
 };
 
 use super::{
@@ -103,7 +103,9 @@ fn removal_stages(task: &mut Task, scope: &Scope, facts: &Facts, machines: &[Mac
     };
     let is_meant = |machine: &&Machine| {
         machine.removal_task_id.as_ref() == Some(&task.id)
-            || task.results.iter().any(|result| is_named(machine, &result.data))
+            // One that was kept may serve again already, under the same name.
+            || machine.wanted != MachineWanted::Run
+                && task.results.iter().any(|result| is_named(machine, &result.data))
     };
     let left: Vec<&Machine> = machines.iter().filter(is_meant).collect();
     let pool_left = task.node_pool_id.as_ref().is_some_and(|id| {

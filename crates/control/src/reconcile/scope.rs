@@ -79,7 +79,7 @@ pub(super) fn fate(cluster: &Cluster, machine: &Machine) -> Fate {
     match life(cluster) {
         Life::Deleting | Life::Gone => at_once(machine.wanted == MachineWanted::Leave || is_retained(cluster, machine)),
         // Machines that were there before the cluster are given back as they were.
-        Life::RolledBack => at_once(machine.created < cluster.created),
+        Life::RolledBack => at_once(machine.created < cluster.created || machine.source == "ess_attach"),
         Life::Frozen => Fate::Frozen,
         Life::Alive => {
             let is_worker = machine.membership.as_ref().is_some_and(|member| member.role == MachineRole::Worker);
@@ -238,6 +238,8 @@ mod tests {
         assert_eq!(fate(&failed, &machine("Worker", "Run")), Fate::Go(GO));
         let older = Machine { created: "2023-12-31T00:00:00Z".parse().expect("a time"), ..machine("Worker", "Run") };
         assert_eq!(fate(&failed, &older), Fate::Go(Departure { keep: true, ..GO }), "given back");
+        let attached = Machine { source: "ess_attach".into(), ..machine("Worker", "Run") };
+        assert_eq!(fate(&failed, &attached), Fate::Go(Departure { keep: true, ..GO }), "given back");
         let kept = Cluster { disable_rollback: true, ..failed };
         assert_eq!(fate(&kept, &machine("Worker", "Run")), Fate::Frozen);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sampan_provider::{MachineProvider as _, NetworkSpec};
 use sampan_store::model::{
     ClusterState, Machine, MachineState, MachineWanted, NodePool, NodePoolState, ResultStatus, StageState, TaskState,
     Vpc,
@@ -175,4 +176,51 @@ async fn a_taken_port_is_told_and_tried_again() {
     bench.world.state().taken_ports.clear();
     bench.until_state(&order, ClusterState::Running).await;
     assert!(bench.log(&order).await.iter().any(|line| line.contains("is open now")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_that_somebody_else_has_fails_a_creation_at_once() {
+    let (mut bench, order) = (Bench::started().await, Order::new(1, 1));
+    let neighbour = bench.world.provider.neighbour("other");
+    let taken = NetworkSpec {
+        name: "theirs".into(),
+        cidr: "10.200.16.0/24".parse().expect("a range"),
+        bridge: "br-theirs".into(),
+        labels: Default::default(),
+    };
+    neighbour.ensure_network(&taken).await.expect("made");
+    orders::create(&bench.store, &order, bench.now()).await;
+    let begun = bench.now();
+    bench.until_state(&order, ClusterState::Failed).await;
+    assert!(bench.now().duration_since(begun).as_secs() < 10);
+    let reason = bench.cluster(&order).state_reason.expect("a reason");
+    assert!(reason.contains("10.200.16.0/20") && reason.contains("Create the cluster again"), "{reason}");
+    let released = |bench: &Bench| bench.store.list::<Machine>().is_empty() && bench.store.list::<Vpc>().is_empty();
+    bench.until("everything is released", Duration::from_secs(60), released).await;
+    assert!(bench.world.provider.is_empty(), "nothing of ours is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_in_the_way_of_a_vpc_in_use_is_waited_for() {
+    let (mut bench, order) = (Bench::started().await, Order::new(1, 1));
+    orders::create(&bench.store, &order, bench.now()).await;
+    bench.until_state(&order, ClusterState::Running).await;
+    bench.stop().await;
+    let ours = bench.world.names.network(&order.vpc());
+    for index in 0..=1 {
+        bench.world.kill_machine(&order.worker(index));
+        let name = bench.world.names.machine(&order.worker(index));
+        bench.world.provider.delete_machine(&name).await.expect("deleted");
+    }
+    bench.world.provider.delete_network(&ours).await.expect("deleted");
+    let neighbour = bench.world.provider.neighbour("other");
+    let cidr = "10.200.16.0/24".parse().expect("a range");
+    let taken = NetworkSpec { name: "theirs".into(), cidr, bridge: "br-theirs".into(), labels: Default::default() };
+    neighbour.ensure_network(&taken).await.expect("made");
+    bench.start();
+    bench.pass(Duration::from_secs(120)).await;
+    assert_eq!(bench.cluster(&order).state, ClusterState::Running);
+    neighbour.delete_network("theirs").await.expect("deleted");
+    let is_back = |bench: &Bench| (0..=1).all(|index| bench.world.runs(&order.worker(index)));
+    bench.until("it comes back", Duration::from_secs(300), is_back).await;
 }

@@ -152,3 +152,26 @@ async fn what_a_killed_server_left_behind_is_collected() {
     bench.start();
     bench.until("it is collected", Duration::from_secs(120), |bench| bench.world.provider.is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_vpc_goes_with_the_last_machine_that_was_kept_in_it() {
+    for (retained, stays) in
+        [(vec!["i-0101".to_owned()], false), (vec!["i-0101".to_owned(), Order::new(1, 1).vpc()], true)]
+    {
+        let (mut bench, order) = (Bench::started().await, Order::new(1, 1));
+        orders::create(&bench.store, &order, bench.now()).await;
+        bench.until_state(&order, ClusterState::Running).await;
+        let retain = Retain { resources: retained, ..Retain::default() };
+        let task = orders::delete(&bench.store, &order, retain, bench.now()).await;
+        bench.until_task(&task, TaskState::Success).await;
+        bench.pass(Duration::from_secs(700)).await;
+        assert!(bench.store.get::<Vpc>(&order.vpc()).is_some(), "the machine's address is in it");
+        let mut batch = Batch::new();
+        batch.delete::<Machine>(&order.worker(1));
+        bench.store.commit(batch).await.expect("deleted");
+        bench.pass(Duration::from_secs(700)).await;
+        assert_eq!(bench.store.get::<Vpc>(&order.vpc()).is_some(), stays);
+        assert_eq!(bench.store.list::<VSwitch>().is_empty(), !stays);
+        assert_eq!(bench.world.provider.is_empty(), !stays);
+    }
+}

@@ -104,6 +104,28 @@ pub(crate) async fn scale_out(store: &Store, order: &Order, indexes: std::ops::R
     id
 }
 
+/// Records that a worker of the inventory is wanted again; answers the task.
+pub(crate) async fn attach(store: &Store, order: &Order, index: u8, now: Timestamp) -> String {
+    let id = format!("T-attach{:04}x{index}", order.number);
+    let kept = store.get::<Machine>(&order.worker(index)).expect("it is recorded");
+    assert_eq!((kept.wanted, &kept.membership), (MachineWanted::Keep, &None), "it is in the inventory");
+    let mut scale = task(&id, order, TaskType::ClusterScaleout, now, 30);
+    let status = sampan_store::model::ResultStatus::Initial;
+    scale.results.push(TaskResult { data: kept.id.clone(), status });
+    let fresh = machine(order, index, &id, now);
+    let attached = Machine {
+        wanted: MachineWanted::Run,
+        source: "ess_attach".into(),
+        membership: fresh.membership,
+        state: MachineState::Pending,
+        ..kept.value.clone()
+    };
+    let mut batch = Batch::new();
+    batch.update(kept.revision, &attached).create(&scale);
+    store.commit(batch).await.expect("recorded");
+    id
+}
+
 /// Records that these workers shall leave; answers the task.
 pub(crate) async fn remove(
     store: &Store,

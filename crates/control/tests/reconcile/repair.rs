@@ -133,3 +133,14 @@ async fn a_container_that_somebody_removed_is_made_again() {
     assert_eq!(bench.told("MachineLost").await, 1);
     bench.check_world().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_first_start_is_not_disturbed() {
+    let (mut bench, order) = (Bench::started().await, Order::new(1, 2));
+    bench.world.state().api_down.insert(order.cluster_id());
+    orders::create(&bench.store, &order, bench.now()).await;
+    bench.pass(LIMITS.not_ready * 4).await;
+    assert!((0..=2).all(|index| bench.machine(&order.worker(index)).repairs == 0), "{}", bench.describe().await);
+    bench.world.state().api_down.clear();
+    bench.until_state(&order, ClusterState::Running).await;
+}

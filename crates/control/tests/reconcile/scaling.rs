@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use sampan_provider::memory::{Fault, FaultPlan, FaultPoint};
 use sampan_store::{
     Batch,
     model::{
-        ClusterState, Machine, MachineState, MachineWanted, NodePool, NodePoolState, ResultStatus, Tag, TaskState,
+        ClusterState, Machine, MachineState, MachineWanted, NodePool, NodePoolState, ResultStatus, Tag, Task, TaskState,
     },
 };
 
@@ -165,4 +166,54 @@ async fn a_changed_pool_reaches_its_nodes() {
     for node in bench.world.state().nodes[&order.cluster_id()].values() {
         assert!(node.wanted.labels.contains(&("tier".into(), "web".into())), "{node:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_machine_serves_again() {
+    let (mut bench, order) = running(2).await;
+    let (id, before) = (order.worker(2), bench.machine(&order.worker(2)));
+    for round in 0..3 {
+        let begun = bench.now();
+        let leave = orders::remove(&bench.store, &order, &[2], MachineWanted::Leave, false, begun).await;
+        let is_kept = |bench: &Bench| bench.machine(&id).state == MachineState::Kept;
+        bench.until("it is kept", Duration::from_secs(60), is_kept).await;
+        assert!(!bench.world.runs(&id), "its container is gone");
+        // What was on its disks is gone too.
+        bench.world.state().specs.remove(&id);
+        let again = orders::attach(&bench.store, &order, 2, bench.now()).await;
+        bench.until_task(&again, TaskState::Success).await;
+        bench.until_task(&leave, TaskState::Success).await;
+        assert!(bench.now().duration_since(begun).as_secs() < 60, "round {round}: nothing waits for its former life");
+        let machine = bench.machine(&id);
+        assert_eq!((machine.state, machine.repairs, machine.ip), (MachineState::Running, 0, before.ip));
+        assert!(bench.world.runs(&id));
+        assert_eq!(bench.world.state().nodes[&order.cluster_id()].len(), 2);
+        bench.quiet().await;
+        bench.check_world().await;
+        forget(&bench, &[&leave, &again]).await;
+    }
+}
+
+/// The next round's tasks have the same names.
+async fn forget(bench: &Bench, tasks: &[&str]) {
+    let mut batch = Batch::new();
+    tasks.iter().for_each(|id| {
+        batch.delete::<Task>(id);
+    });
+    bench.store.commit(batch).await.expect("deleted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incomplete_drain_is_told_once_however_long_the_rest_takes() {
+    let (mut bench, order) = running(2).await;
+    bench.world.state().undrainable.insert("cn-hangzhou.10.200.16.11".into());
+    let task = orders::remove(&bench.store, &order, &[1], MachineWanted::Release, true, bench.now()).await;
+    bench
+        .world
+        .provider
+        .set_faults(FaultPlan::hook(|op, _| (op == "delete_machine").then_some(Fault::Fail(FaultPoint::Before))));
+    bench.pass(LIMITS.drain * 2).await;
+    assert_eq!(bench.told("DrainIncomplete").await, 1);
+    bench.world.provider.set_faults(FaultPlan::none());
+    bench.until_task(&task, TaskState::Success).await;
 }
