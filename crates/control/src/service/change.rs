@@ -1,5 +1,7 @@
 //! One change: everything that a use case writes, as one batch.
 
+use std::collections::HashSet;
+
 use sampan_store::{
     Batch, Document, Store, Versioned,
     model::{
@@ -23,6 +25,8 @@ pub(super) struct Change<'a> {
     pub(super) now: Timestamp,
     batch: Batch,
     allocation: Option<Allocation>,
+    /// Machines of the inventory that this change uses.
+    claimed: HashSet<String>,
 }
 
 struct Allocation {
@@ -87,7 +91,7 @@ impl Service {
     ) -> Outcome<T> {
         let _one_at_a_time = self.planning.lock().await;
         for _ in 0..ATTEMPTS_MAX {
-            let mut change = Change { store: &self.store, ctx, now: self.now(), batch: Batch::new(), allocation: None };
+            let mut change = Change::new(&self.store, ctx, self.now());
             let answer = plan(&mut change)?;
             match self.store.commit(change.into_batch()).await.map_err(Fault::from) {
                 Ok(()) => return Ok(answer),
@@ -96,6 +100,12 @@ impl Service {
             }
         }
         Err(Fault::new(FaultKind::Conflict, "this is being changed by many requests at once; try again"))
+    }
+}
+
+impl<'a> Change<'a> {
+    fn new(store: &'a Store, ctx: &'a RequestContext, now: Timestamp) -> Self {
+        Self { store, ctx, now, batch: Batch::new(), allocation: None, claimed: HashSet::new() }
     }
 }
 
@@ -131,6 +141,15 @@ impl Change<'_> {
             Allocation { guard, ledger: Ledger::load(store) }
         });
         &mut allocation.ledger
+    }
+
+    /// Remembers that this change uses a machine of the inventory: the store does not show that before the commit.
+    pub(super) fn claim(&mut self, machine_id: &str) {
+        self.claimed.insert(machine_id.to_owned());
+    }
+
+    pub(super) fn is_claimed(&self, machine_id: &str) -> bool {
+        self.claimed.contains(machine_id)
     }
 
     pub(super) fn create<T: Document>(&mut self, value: &T) {

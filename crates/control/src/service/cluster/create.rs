@@ -113,6 +113,7 @@ impl Service {
             crate::kubernetes::user_ca::parse(pem, self.now())?;
         }
         let token = client_token(ctx, input)?;
+        self.refresh_foreign_ranges().await;
         self.change(ctx, |change| {
             if let Some(token) = &token
                 && let Some(before) = token.answer(change)?
@@ -317,6 +318,7 @@ impl Service {
             let template = WorkerTemplate {
                 instance_types: &pool.instance_types,
                 vswitch_ids: &vswitch_ids,
+                any_vswitch: new.options.vswitch_ids.is_empty(),
                 tags: &[],
                 source: "ess",
                 field: &new.vswitch_field,
@@ -375,6 +377,9 @@ fn taken_in(change: &Change<'_>, vpc: &Vpc) -> Vec<Taken> {
     taken
 }
 
+/// Where records of client tokens are.
+pub(super) const CLIENT_TOKENS: &str = "client-token/";
+
 /// A `client_token`: the same token with the same request gets the same answer again.
 struct ClientToken {
     id: String,
@@ -388,7 +393,7 @@ fn client_token(ctx: &RequestContext, input: &ClusterCreate) -> Outcome<Option<C
     }
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, input.request.to_string().as_bytes());
     let request = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(ClientToken { id: format!("client-token/{}/{token}", ctx.account_id), request }))
+    Ok(Some(ClientToken { id: format!("{CLIENT_TOKENS}{}/{token}", ctx.account_id), request }))
 }
 
 impl ClientToken {

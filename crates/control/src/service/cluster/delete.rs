@@ -1,13 +1,14 @@
 //! DeleteCluster: records that it shall go away, once.
 
 use sampan_store::model::{
-    Cluster, ClusterState, Deletion, Fault, FaultKind, Level, Outcome, Retain, Task, TaskState, TaskType, new_task_id,
+    Cluster, ClusterState, Deletion, Fault, FaultKind, Level, Machine, Outcome, Retain, Setting, Task, TaskState,
+    TaskType, VSwitch, new_task_id,
 };
 
-use super::ClusterTask;
+use super::{ClusterTask, create::CLIENT_TOKENS};
 use crate::service::{
     RequestContext, Service,
-    change::{About, Change, NewTask},
+    change::{About, Change, NewTask, Notice},
     fields, task,
 };
 
@@ -56,11 +57,7 @@ impl Service {
                 ));
             }
             let task_id = new_task_id();
-            let retain = Retain {
-                all: input.retain_all,
-                load_balancer: input.keep_load_balancer,
-                resources: if input.retain_all { Vec::new() } else { input.retain_resources.clone() },
-            };
+            let (retain, notices) = plan_retained(change, &cluster, input);
             let deletion = Deletion { task_id: task_id.clone(), requested: change.now, retain };
             let leaving = Cluster {
                 state: ClusterState::Deleting,
@@ -72,6 +69,8 @@ impl Service {
             change.update(&cluster, &leaving);
             let text = format!("Start to delete cluster {}", cluster.name);
             change.event(About::Cluster(cluster_id), TaskType::ClusterDelete, Level::Info, "Started", text);
+            change.notices(About::Cluster(cluster_id), TaskType::ClusterDelete, &notices);
+            forget_client_tokens(change, cluster_id);
             change.task(NewTask {
                 id: &task_id,
                 cluster_id,
@@ -85,6 +84,55 @@ impl Service {
             Ok(ClusterTask { cluster_id: cluster.id.clone(), task_id })
         })
         .await
+    }
+}
+
+/// What stays, and what users must know about what they wished to stay.
+fn plan_retained(change: &Change<'_>, cluster: &Cluster, input: &ClusterDelete) -> (Retain, Vec<Notice>) {
+    let network = &cluster.network;
+    let mut resources = if input.retain_all { Vec::new() } else { input.retain_resources.clone() };
+    let workers = change.store.list_of::<Machine>(&cluster.id);
+    let is_worker =
+        |id: &str| workers.iter().any(|m| m.is_worker_of(&cluster.id) && (m.id == id || m.instance_name == id));
+    let is_vswitch = |id: &str| change.store.get::<VSwitch>(id).is_some_and(|v| v.vpc_id == network.vpc_id);
+    let (vswitches, others): (Vec<String>, Vec<String>) =
+        resources.iter().filter(|id| !is_worker(id) && **id != network.vpc_id).cloned().partition(|id| is_vswitch(id));
+    let mut notices = Vec::new();
+    if !vswitches.is_empty() {
+        let text = format!("retained with their VPC {}: {}", network.vpc_id, vswitches.join(", "));
+        notices.push(Notice::new("VpcRetained", text));
+        // Its vSwitches last as long as a VPC does.
+        resources.push(network.vpc_id.clone());
+    }
+    let (mut ends, strange): (Vec<String>, Vec<String>) =
+        others.into_iter().partition(|id| [&network.api_load_balancer_id, &network.security_group_id].contains(&id));
+    if input.keep_load_balancer || input.retain_all {
+        ends.push(network.api_load_balancer_id.clone());
+    }
+    if input.retain_all {
+        ends.push(network.security_group_id.clone());
+    }
+    ends.sort();
+    ends.dedup();
+    if !ends.is_empty() {
+        let text =
+            format!("not retained: {}; no load balancer or security group outlives its cluster", ends.join(", "));
+        notices.push(Notice::new("NotApplied", text));
+    }
+    if !strange.is_empty() {
+        let text =
+            format!("not retained: {}; the cluster has no machine, vSwitch or VPC of that id", strange.join(", "));
+        notices.push(Notice::new("NotApplied", text));
+    }
+    (Retain { all: input.retain_all, load_balancer: input.keep_load_balancer, resources }, notices)
+}
+
+/// The tokens with which the cluster was asked for have nothing to answer any more.
+fn forget_client_tokens(change: &mut Change<'_>, cluster_id: &str) {
+    for token in change.store.list::<Setting>() {
+        if token.id.starts_with(CLIENT_TOKENS) && token.value.value["cluster_id"] == cluster_id {
+            change.delete(&token);
+        }
     }
 }
 

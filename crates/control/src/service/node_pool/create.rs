@@ -236,6 +236,7 @@ impl Service {
         let template = WorkerTemplate {
             instance_types: &pool.instance_types,
             vswitch_ids: &vswitches,
+            any_vswitch: pool.vswitch_ids.is_empty(),
             tags: &[],
             source: "ess",
             field: &new.vswitch_field,

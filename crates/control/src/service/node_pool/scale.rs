@@ -220,6 +220,7 @@ impl Service {
         let template = WorkerTemplate {
             instance_types: more.instance_types.unwrap_or(&pool.instance_types),
             vswitch_ids: &vswitch_ids,
+            any_vswitch: more.vswitch_ids.is_empty() && pool.vswitch_ids.is_empty(),
             tags: more.tags,
             source: "ess",
             field: "vswitch_ids",

@@ -1,13 +1,19 @@
 //! Machines for a pool: vSwitches, addresses, records.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use sampan_store::model::{
-    Cluster, Fault, Machine, MachineRole, MachineState, MachineWanted, Membership, NodePool, Outcome, Tag,
-    new_machine_id,
+use sampan_store::{
+    Versioned,
+    model::{
+        Cluster, Fault, Machine, MachineRole, MachineState, MachineWanted, Membership, NodePool, Outcome, Tag,
+        new_machine_id,
+    },
 };
 
 use crate::service::{Settings, change::Change, fields};
+
+/// Source of machines that were in the inventory before.
+const ATTACHED: &str = "ess_attach";
 
 /// What new machines of a pool are like.
 #[derive(Clone, Debug)]
@@ -16,6 +22,8 @@ pub(crate) struct WorkerTemplate<'a> {
     pub(crate) instance_types: &'a [String],
     /// Used in turn.
     pub(crate) vswitch_ids: &'a [String],
+    /// Nobody named the vSwitches: machines of the inventory may be in any of the VPC.
+    pub(crate) any_vswitch: bool,
     /// Beside the pool's.
     pub(crate) tags: &'a [Tag],
     /// How they come to be.
@@ -63,7 +71,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Records `count` new workers of a pool.
+    /// Records `count` more workers of a pool: machines of the inventory first, then new ones.
     pub(crate) fn add_workers(
         &mut self,
         cluster: &Cluster,
@@ -74,22 +82,21 @@ impl Change<'_> {
     ) -> Outcome<Vec<Machine>> {
         let mut load = self.load_of(&pool.id, template.vswitch_ids);
         let mut made = Vec::with_capacity(count as usize);
-        for _ in 0..count {
+        for kept in self.kept_machines(cluster, template).into_iter().take(count as usize) {
+            if let Some(count) = load.get_mut(&kept.vswitch_id) {
+                *count += 1;
+            }
+            made.push(self.attach(cluster, pool, template, &kept, task_id)?);
+        }
+        for _ in made.len()..count as usize {
             let (vswitch_id, address) = self.next_address(template, &mut load)?;
-            let network = &cluster.network;
-            let pod_cidr = self.ledger().take_pod_range(
-                "container_cidr",
-                &cluster.id,
-                network.pod_cidr,
-                network.node_cidr_mask,
-            )?;
             let zone_id = self.ledger().vswitch(&vswitch_id).map_or_else(String::new, |v| v.zone_id.clone());
             let machine = Machine {
                 id: new_machine_id(),
                 account_id: cluster.account_id.clone(),
                 region_id: cluster.region_id.clone(),
                 zone_id,
-                vpc_id: network.vpc_id.clone(),
+                vpc_id: cluster.network.vpc_id.clone(),
                 vswitch_id,
                 ip: address.ip,
                 mac: address.mac,
@@ -101,14 +108,7 @@ impl Change<'_> {
                 wanted: MachineWanted::Run,
                 drain: false,
                 removal_task_id: None,
-                membership: Some(Membership {
-                    cluster_id: cluster.id.clone(),
-                    node_pool_id: Some(pool.id.clone()),
-                    role: MachineRole::Worker,
-                    node_name: format!("{}.{}", cluster.region_id, address.ip),
-                    pod_cidr: Some(pod_cidr),
-                    task_id: task_id.to_owned(),
-                }),
+                membership: Some(self.worker_membership(cluster, pool, address.ip, task_id)?),
                 state: MachineState::Pending,
                 node_status: None,
                 not_ready_since: None,
@@ -119,6 +119,72 @@ impl Change<'_> {
             made.push(machine);
         }
         Ok(made)
+    }
+
+    /// Machines of the inventory that would do, the first choice first. Those taken before in this change are left out.
+    fn kept_machines(&self, cluster: &Cluster, template: &WorkerTemplate<'_>) -> Vec<Arc<Versioned<Machine>>> {
+        let preference = |machine: &Machine| template.instance_types.iter().position(|t| *t == machine.instance_type);
+        let mut machines = self.store.list::<Machine>();
+        machines.retain(|m| {
+            m.account_id == cluster.account_id
+                && m.vpc_id == cluster.network.vpc_id
+                && m.membership.is_none()
+                && m.wanted == MachineWanted::Keep
+                && preference(m).is_some()
+                && (template.any_vswitch || template.vswitch_ids.contains(&m.vswitch_id))
+                && !self.is_claimed(&m.id)
+        });
+        machines.sort_by_key(|m| (preference(m), m.created, m.ip));
+        machines
+    }
+
+    /// Takes a machine out of the inventory, into the pool. Its container is made from scratch: nothing of it is left.
+    fn attach(
+        &mut self,
+        cluster: &Cluster,
+        pool: &NodePool,
+        template: &WorkerTemplate<'_>,
+        kept: &Versioned<Machine>,
+        task_id: &str,
+    ) -> Outcome<Machine> {
+        let attached = Machine {
+            tags: merged(&kept.tags, template.tags),
+            source: ATTACHED.to_owned(),
+            wanted: MachineWanted::Run,
+            drain: false,
+            removal_task_id: None,
+            membership: Some(self.worker_membership(cluster, pool, kept.ip, task_id)?),
+            state: MachineState::Pending,
+            node_status: None,
+            not_ready_since: None,
+            error: None,
+            repairs: 0,
+            ..kept.value.clone()
+        };
+        self.claim(&kept.id);
+        self.update(kept, &attached);
+        self.log(&cluster.id, format!("machine {} ({}) of the inventory is used again", kept.id, kept.ip));
+        Ok(attached)
+    }
+
+    fn worker_membership(
+        &mut self,
+        cluster: &Cluster,
+        pool: &NodePool,
+        ip: Ipv4Addr,
+        task_id: &str,
+    ) -> Outcome<Membership> {
+        let network = &cluster.network;
+        let pods = (network.pod_cidr, network.node_cidr_mask);
+        let pod_cidr = self.ledger().take_pod_range("container_cidr", &cluster.id, pods.0, pods.1)?;
+        Ok(Membership {
+            cluster_id: cluster.id.clone(),
+            node_pool_id: Some(pool.id.clone()),
+            role: MachineRole::Worker,
+            node_name: format!("{}.{ip}", cluster.region_id),
+            pod_cidr: Some(pod_cidr),
+            task_id: task_id.to_owned(),
+        })
     }
 
     /// Records the machine that runs the control plane; users do not see it.
@@ -192,4 +258,10 @@ impl Change<'_> {
         }
         Err(refusal)
     }
+}
+
+/// A machine's own tags; those of the request go before them.
+fn merged(own: &[Tag], wanted: &[Tag]) -> Vec<Tag> {
+    let stays = own.iter().filter(|tag| wanted.iter().all(|other| other.key != tag.key));
+    stays.chain(wanted).cloned().collect()
 }

@@ -71,6 +71,39 @@ async fn what_stays_is_recorded() {
 }
 
 #[tokio::test]
+async fn what_cannot_stay_is_said() {
+    let world = World::new().await;
+    let id = world.running("demo", 1).await;
+    let (network, worker) = (world.cluster(&id).network, world.workers(&id)[0].id.clone());
+    let vswitch = network.vswitch_ids[0].clone();
+    let retain_resources = vec![worker.clone(), vswitch.clone(), network.security_group_id.clone(), "eip-1".to_owned()];
+    let input = ClusterDelete { retain_all: false, keep_load_balancer: true, retain_resources };
+    world.service.cluster_delete(&world.ctx, &id, &input).await.expect("accepted");
+    let retain = world.cluster(&id).deletion.expect("deletion").retain;
+    assert!(retain.resources.contains(&network.vpc_id), "the vSwitch needs it");
+    let events = world.events().await;
+    let told = |reason: &str| -> Vec<&String> { events.iter().filter(|e| e.0 == reason).map(|e| &e.1).collect() };
+    assert!(told("VpcRetained").len() == 1 && told("VpcRetained")[0].contains(&vswitch));
+    let [ends, strange] = told("NotApplied")[..] else { panic!("{events:?}") };
+    assert!(ends.contains(&network.security_group_id) && ends.contains(&network.api_load_balancer_id), "{ends}");
+    assert!(strange.contains("eip-1"), "{strange}");
+    assert!(!ends.contains(&worker) && !strange.contains(&worker));
+}
+
+#[tokio::test]
+async fn client_tokens_go_with_their_clusters() {
+    let world = World::new().await;
+    let named = |name: &str, token: &str| ClusterCreate { client_token: Some(token.into()), ..minimal(name) };
+    let first = world.create(&named("one", "token-1")).await.expect("made");
+    let second = world.create(&named("two", "token-2")).await.expect("made");
+    delete(&world, &first.cluster_id).await.expect("accepted");
+    let tokens = world.store.list::<sampan_store::model::Setting>();
+    let tokens: Vec<&str> = tokens.iter().map(|s| s.id.as_str()).filter(|id| id.starts_with("client-token/")).collect();
+    assert_eq!(tokens, ["client-token/1001/token-2"]);
+    assert_eq!(world.create(&named("two", "token-2")).await.expect("again"), second);
+}
+
+#[tokio::test]
 async fn others_do_not_see_it() {
     let world = World::new().await;
     let id = world.running("demo", 0).await;

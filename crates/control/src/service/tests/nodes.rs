@@ -221,3 +221,84 @@ async fn the_inventory() {
         assert_eq!(field(&world.service.machine_create(&world.ctx, &input).await.expect_err(expected)), expected);
     }
 }
+
+/// A cluster in `vpc-shared`, with one worker.
+async fn in_shared_vpc(world: &World) -> String {
+    let input = ClusterCreate { vpc_id: Some("vpc-shared".into()), num_of_nodes: Some(1), ..minimal("demo") };
+    let made = world.create(&input).await.expect("accepted");
+    world.settle(&made).await;
+    made.cluster_id
+}
+
+#[tokio::test]
+async fn machines_of_the_inventory_are_used_first() {
+    let world = World::new().await;
+    let kept = |kind: &str, vpc: Option<&str>| MachineCreate {
+        instance_type: Some(kind.into()),
+        vpc_id: vpc.map(str::to_owned),
+        tags: vec![Tag { key: "rack".into(), value: "7".into() }, Tag { key: "team".into(), value: "old".into() }],
+        ..MachineCreate::default()
+    };
+    let make = async |kind: &str, vpc| world.service.machine_create(&world.ctx, &kept(kind, vpc)).await.expect("made");
+    let first = make("ecs.g6.large", Some("vpc-shared")).await.remove(0);
+    let id = in_shared_vpc(&world).await;
+    let member = world.workers(&id).remove(0);
+    assert_eq!((&member.id, member.ip, member.source.as_str()), (&first.id, first.ip, "ess_attach"), "at creation");
+    let good = make("ecs.g6.large", Some("vpc-shared")).await.remove(0);
+    let other_type = make("ecs.c5.xlarge", Some("vpc-shared")).await.remove(0);
+    let elsewhere = make("ecs.g6.large", None).await.remove(0);
+    let stranger = context("1002");
+    let theirs = world.service.machine_create(&stranger, &kept("ecs.g6.large", None)).await.expect("made").remove(0);
+    let tags = vec![Tag { key: "team".into(), value: "new".into() }];
+    let options = NodePoolOptions { tags, ..NodePoolOptions::default() };
+    let input = ScaleOut { count: 2, options, ..ScaleOut::default() };
+    let task = world.service.scale_out(&world.ctx, &id, &input).await.expect("accepted");
+    let used = world.store.get::<Machine>(&good.id).expect("there");
+    assert_eq!((used.ip, &used.mac, used.created), (good.ip, &good.mac, good.created));
+    assert_eq!((used.wanted, used.state), (MachineWanted::Run, MachineState::Pending));
+    let membership = used.membership.as_ref().expect("a member");
+    assert_eq!((&membership.cluster_id, &membership.task_id), (&id, &task.task_id));
+    assert_eq!(membership.node_name, format!("{}.{}", world.cluster(&id).region_id, good.ip));
+    let tags: Vec<(&str, &str)> = used.tags.iter().map(|t| (t.key.as_str(), t.value.as_str())).collect();
+    assert_eq!(tags, [("rack", "7"), ("team", "new")]);
+    for unused in [&other_type.id, &elsewhere.id, &theirs.id] {
+        assert_eq!(world.store.get::<Machine>(unused).expect("there").membership, None);
+    }
+    let results = world.task(&task.task_id).results;
+    assert!(results.len() == 2 && results[0].data == good.id, "{results:?}");
+    let mut ranges: Vec<_> = world.workers(&id).iter().map(|m| m.membership.clone().and_then(|s| s.pod_cidr)).collect();
+    ranges.sort();
+    ranges.dedup();
+    assert_eq!(ranges.len(), 3, "each has its own part of the pod network");
+}
+
+#[tokio::test]
+async fn a_machine_that_left_serves_again_once() {
+    let world = World::new().await;
+    let id = world.running("demo", 2).await;
+    let old = world.workers(&id).remove(0);
+    let mut batch = Batch::new();
+    batch.put(&Machine { membership: None, wanted: MachineWanted::Keep, state: MachineState::Kept, ..old.clone() });
+    world.store.commit(batch).await.expect("written");
+    let named = |name: &str, vswitch_ids: &[&str], count: i64| NodePoolCreate {
+        name: Some(name.into()),
+        count: Some(count),
+        options: NodePoolOptions {
+            vswitch_ids: vswitch_ids.iter().map(|id| (*id).to_owned()).collect(),
+            ..NodePoolOptions::default()
+        },
+        ..NodePoolCreate::default()
+    };
+    let elsewhere = named("elsewhere", &["vsw-other"], 1);
+    world.service.node_pool_create(&world.ctx, &id, &elsewhere).await.expect("accepted");
+    assert_eq!(world.store.get::<Machine>(&old.id).expect("there").membership, None, "another vSwitch was named");
+    // Two requests at once: one of them gets it.
+    let (a, b) = (named("a", &[], 1), named("b", &[&old.vswitch_id], 1));
+    let (a, b) = tokio::join!(
+        world.service.node_pool_create(&world.ctx, &id, &a),
+        world.service.node_pool_create(&world.ctx, &id, &b)
+    );
+    let tasks = [a.expect("accepted").task_id, b.expect("accepted").task_id].map(|task_id| world.task(&task_id));
+    assert_eq!(tasks.iter().flat_map(|t| &t.results).filter(|result| result.data == old.id).count(), 1);
+    assert_eq!(world.workers(&id).len(), 4);
+}
