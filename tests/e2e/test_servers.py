@@ -1,5 +1,6 @@
 """Servers themselves: two on one host, HTTPS, the master key, the data directory's lock and files."""
 
+import ipaddress
 import json
 import os
 import ssl
@@ -10,7 +11,8 @@ import urllib.request
 
 import pytest
 
-from installation import BINARY, Installation, free_port
+from clients import Classic, managed_cluster, task_succeeds, wait_state
+from installation import BINARY, Installation, free_port, kubectl, wait_until
 
 
 @pytest.fixture
@@ -96,3 +98,44 @@ def test_one_server_per_data_directory_and_its_files(bare):
     for name in ("credentials.json", "master.key", "sampan.db"):
         assert stat.S_IMODE((installation.data_dir / name).stat().st_mode) == 0o600, name
     assert installation.stop() == 0
+
+
+def subnets(installation):
+    """The ranges of the installation's Docker networks."""
+    label = f"label=io.sampan.owner={installation.installation_id()}"
+    ids = subprocess.run(["docker", "network", "ls", "-q", "--filter", label], check=True, capture_output=True, text=True)
+    shown = subprocess.run(["docker", "network", "inspect", *ids.stdout.split()], check=True, capture_output=True, text=True)
+    return [ipaddress.ip_network(part["Subnet"]) for network in json.loads(shown.stdout) for part in network["IPAM"]["Config"]]
+
+
+def test_two_servers_on_one_host(bare, tmp_path):
+    """The same names and ids in both; each knows only its own, and a purge of one leaves the other alone."""
+    sides = []
+    for index in range(2):
+        installation = bare().start()
+        classic = Classic(installation.access())
+        # Clusters without nodes are enough: what could clash are names, ranges, ports and virtual addresses.
+        created = classic.call("POST", "/clusters", managed_cluster("twin", vpc="vpc-twin", nodes=0))
+        wait_until(lambda: subnets(installation), "the VPC's network is made", 30)
+        sides.append((installation, classic, created["cluster_id"], tmp_path / f"{index}.kubeconfig", created["task_id"]))
+    assert len({installation.installation_id() for installation, *_ in sides}) == 2
+    for _, classic, cluster_id, kubeconfig, task_id in sides:
+        task_succeeds(classic, task_id, 30)
+        wait_state(classic, cluster_id, "running", 30)
+        kubeconfig.write_text(classic.call("GET", f"/k8s/{cluster_id}/user_config")["config"])
+        assert [cluster["cluster_id"] for cluster in classic.call("GET", "/clusters")] == [cluster_id]
+    (first, _, first_id, _, _), (second, second_classic, second_id, second_config, _) = sides
+    assert first_id != second_id
+    ranges = subnets(first) + subnets(second)
+    assert len(ranges) == 2 and not ranges[0].overlaps(ranges[1]), ranges
+    urls = {json.loads(classic.call("GET", f"/clusters/{cluster_id}")["master_url"])["api_server_endpoint"]
+            for _, classic, cluster_id, _, _ in sides}
+    assert len(urls) == 2, urls
+
+    before = sorted(second.docker_leftovers())
+    assert first.stop() == 0
+    first.cli("purge", "--yes")
+    assert first.docker_leftovers() == []
+    assert sorted(second.docker_leftovers()) == before
+    assert kubectl(second_config, "get", "--raw", "/readyz") == "ok"
+    assert second_classic.call("GET", f"/clusters/{second_id}")["state"] == "running"
