@@ -23,7 +23,7 @@ use crate::output::Format;
 const EXIT_REFUSED: u8 = 2;
 
 #[derive(Parser)]
-#[command(name = "sampan", version, about = "A container service that you run yourself", propagate_version = true)]
+#[command(name = "sampan", version, about = "A container service that you run yourself")]
 struct Cli {
     #[command(flatten)]
     global: Global,
