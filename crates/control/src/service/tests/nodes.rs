@@ -224,7 +224,9 @@ async fn the_inventory() {
 
 /// A cluster in `vpc-shared`, with one worker.
 async fn in_shared_vpc(world: &World) -> String {
-    let input = ClusterCreate { vpc_id: Some("vpc-shared".into()), num_of_nodes: Some(1), ..minimal("demo") };
+    let vswitch_ids = vec!["vsw-cluster".to_owned()];
+    let (vpc_id, num_of_nodes) = (Some("vpc-shared".into()), Some(1));
+    let input = ClusterCreate { vpc_id, vswitch_ids, num_of_nodes, ..minimal("demo") };
     let made = world.create(&input).await.expect("accepted");
     world.settle(&made).await;
     made.cluster_id
