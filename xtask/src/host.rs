@@ -90,11 +90,26 @@ pub(crate) fn ensure_python() -> Result<()> {
     install(&["python3", "python3-venv", "python3-pip"])
 }
 
+/// Raises the kernel's limit of inotify instances: the usual 128 are used up by about ten clusters. Where it may not be
+/// changed that is said, and `sampan doctor` says it again.
+fn raise_limits() {
+    const PATH: &str = "/proc/sys/fs/inotify/max_user_instances";
+    const WANTED: u64 = 8192;
+    let current = std::fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if current.is_some_and(|current| current < WANTED) {
+        match std::fs::write(PATH, WANTED.to_string()) {
+            Ok(()) => eprintln!("fs.inotify.max_user_instances raised to {WANTED} until the next boot"),
+            Err(error) => eprintln!("fs.inotify.max_user_instances is low and cannot be raised: {error}"),
+        }
+    }
+}
+
 /// Makes sure that a Docker engine answers, starting one when none does.
 ///
 /// # Errors
 /// When none answers and none can be started; the error says why and where the log is.
 pub(crate) fn ensure_docker() -> Result<()> {
+    raise_limits();
     if docker_answers() {
         return Ok(());
     }

@@ -39,7 +39,8 @@ impl DataDir {
         let dir = Self { root };
         dir.refuse_foreign()?;
         set_mode(&dir.root, 0o711)?;
-        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)] {
+        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)]
+        {
             make_dir(&path, mode)?;
             set_mode(&path, mode)?;
         }

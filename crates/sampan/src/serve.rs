@@ -91,7 +91,9 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     }
     if let Some(listener) = https {
         let address = listener.local_addr()?;
-        let tls = tls::server_config(&dir.tls(), &[address.ip(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]).context("HTTPS cannot be set up")?;
+        let tls =
+            tls::server_config(&dir.tls(), &[address.ip(), Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+                .context("HTTPS cannot be set up")?;
         listeners.push(tokio::spawn(listen::serve(listener, Some(tls), Arc::clone(&server.gateway), stopped.clone())));
     }
     server.gateway.set_ready(true);

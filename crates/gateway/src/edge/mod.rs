@@ -354,12 +354,7 @@ fn log_refusal(refusal: Refusal, operation: &str, request_id: &str) -> Refusal {
     refusal
 }
 
-fn write_reply(
-    route: &Route,
-    reply: Reply,
-    accept: Option<&str>,
-    request_id: &str,
-) -> Result<Response<Body>, Refusal> {
+fn write_reply(route: &Route, reply: Reply, accept: Option<&str>, request_id: &str) -> Result<Response<Body>, Refusal> {
     let status = StatusCode::from_u16(route.operation.status).unwrap_or(StatusCode::OK);
     if let (AnswerKind::Text, serde_json::Value::String(text)) = (route.operation.answer, &reply.body) {
         return Ok(respond(status, "text/plain; charset=utf-8", text.clone().into(), request_id));

@@ -409,7 +409,8 @@ mod tests {
     #[test]
     fn a_bundle_replaces_its_own_images_and_no_others() {
         let root = std::env::temp_dir().join(format!("sampan-bundle-images-{}", std::process::id()));
-        let (mine, bundle) = (ImageStore::open(&root.join("mine")).unwrap(), ImageStore::open(&root.join("b")).unwrap());
+        let (mine, bundle) =
+            (ImageStore::open(&root.join("mine")).unwrap(), ImageStore::open(&root.join("b")).unwrap());
         let manifest = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["l"]}]"#;
         let image = |layer: &[u8]| archive(&[("c.json", b"{}"), ("l", layer), ("manifest.json", manifest)]);
         let digest = |store: &ImageStore| store.list().unwrap()[0].digest.clone();
