@@ -70,7 +70,10 @@ def web(cluster):
     kubectl(cluster.kubeconfig, "expose", "deployment", "steady", "--port=80", "--type=NodePort")
     kubectl(cluster.kubeconfig, "rollout", "status", "deployment/steady", "--timeout=90s")
     port = kubectl_json(cluster.kubeconfig, "get", "service", "steady")["spec"]["ports"][0]["nodePort"]
-    yield f"http://{cluster.nodes()[0]['ip_address'][0]}:{port}/"
+    url = f"http://{cluster.nodes()[0]['ip_address'][0]}:{port}/"
+    # kube-proxy learns of the service a moment after the pods are ready.
+    wait_until(lambda: urllib.request.urlopen(url, timeout=5).status == 200, "the web server answers", 30)
+    yield url
     kubectl(cluster.kubeconfig, "delete", "deployment,service", "steady")
 
 

@@ -13,7 +13,7 @@ from aliyunsdkcore.acs_exception.exceptions import ServerException
 
 from clients import managed_cluster, task_succeeds, wait_gone, wait_state
 from conftest import Cluster
-from installation import BINARY, kubectl, kubectl_json
+from installation import BINARY, kubectl, kubectl_json, wait_until
 
 ISSUER = "https://issuer.example.com"
 
@@ -108,7 +108,8 @@ def test_what_cannot_be_is_said(fields):
 
 
 def test_tokens_have_the_issuer_and_audiences(fields):
-    token = kubectl(fields.kubeconfig, "create", "token", "default").strip()
+    # The controller manager makes the account a moment after the namespace.
+    token = wait_until(lambda: kubectl(fields.kubeconfig, "create", "token", "default").strip(), "a token is issued", 30)
     body = token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     assert (claims["iss"], claims["aud"]) == (ISSUER, [ISSUER, "e2e"])
