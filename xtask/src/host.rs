@@ -142,7 +142,23 @@ pub(crate) fn ensure_docker() -> Result<()> {
     Ok(())
 }
 
+/// Removes what a killed engine left behind when the process id in it belongs to another program by now: the engine would
+/// take that program for itself, or for its containerd, and not start.
+fn remove_stale_pid_files() {
+    for (path, program) in
+        [("/var/run/docker.pid", "dockerd"), ("/var/run/docker/containerd/containerd.pid", "containerd")]
+    {
+        let Ok(pid) = std::fs::read_to_string(path) else { continue };
+        let executable = std::fs::read_link(format!("/proc/{}/exe", pid.trim()));
+        let is_it = executable.is_ok_and(|path| path.file_name().is_some_and(|name| name == program));
+        if !is_it {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 fn start_dockerd(log: &Path) -> Result<()> {
+    remove_stale_pid_files();
     let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let errors = file.try_clone().context("cannot share the log file")?;
     // A process group of its own: an interrupt at the terminal must not stop it.
