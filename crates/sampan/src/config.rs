@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use sampan_control::service::{Quotas, UnknownVersion};
 use serde::Deserialize;
 
 /// The whole file.
@@ -15,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) network: Network,
     pub(crate) kubernetes: Kubernetes,
-    pub(crate) quota: Quota,
+    pub(crate) quota: Quotas,
     pub(crate) limits: Limits,
 }
 
@@ -75,39 +76,6 @@ pub(crate) struct Kubernetes {
 impl Default for Kubernetes {
     fn default() -> Self {
         Self { unknown_version: UnknownVersion::Nearest }
-    }
-}
-
-/// What to do with a version that is not built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum UnknownVersion {
-    /// Take the nearest; the real version is returned and an event says so.
-    Nearest,
-    /// InvalidParameter.
-    Refuse,
-}
-
-/// `[quota]` (catalogue 9.11)
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Quota {
-    pub(crate) clusters: u32,
-    pub(crate) managed_clusters: u32,
-    pub(crate) serverless_clusters: u32,
-    pub(crate) node_pools_per_cluster: u32,
-    pub(crate) nodes_per_cluster: u32,
-}
-
-impl Default for Quota {
-    fn default() -> Self {
-        Self {
-            clusters: 50,
-            managed_clusters: 20,
-            serverless_clusters: 20,
-            node_pools_per_cluster: 20,
-            nodes_per_cluster: 100,
-        }
     }
 }
 

@@ -104,18 +104,7 @@ impl DataDir {
 
     /// Writes the credentials file, mode 0600, as a whole or not at all.
     pub(crate) fn write_access(&self, access: &Access) -> anyhow::Result<()> {
-        let path = self.credentials();
-        let temporary = self.root.join("credentials.json.new");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .with_context(|| format!("cannot write {}", temporary.display()))?;
-        file.write_all(&serde_json::to_vec_pretty(access)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))
+        write_private(&self.credentials(), &serde_json::to_vec_pretty(access)?)
     }
 
     /// Reads the credentials file.
@@ -126,6 +115,23 @@ impl DataDir {
         })?;
         serde_json::from_slice(&text).with_context(|| format!("{} is not valid", path.display()))
     }
+}
+
+/// Writes a file that only its owner may read (0600), as a whole or not at all.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let mut name = path.file_name().with_context(|| format!("{} is not a file", path.display()))?.to_owned();
+    name.push(".sampan-new");
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        // One that a killed run left behind may have another mode.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", temporary.display()))?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn make_dir(path: &Path, mode: u32) -> anyhow::Result<()> {
@@ -165,6 +171,7 @@ mod tests {
             access_key_secret: "secret".into(),
             region_id: "cn-hangzhou".into(),
         };
+        dir.write_access(&access).unwrap();
         dir.write_access(&access).unwrap();
         assert_eq!(dir.read_access().unwrap(), access);
         let mode = fs::metadata(dir.credentials()).unwrap().permissions().mode();

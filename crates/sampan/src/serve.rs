@@ -396,7 +396,7 @@ fn control_settings(
 }
 
 fn service_settings(config: &Config, bundle: &Bundle) -> anyhow::Result<sampan_control::service::Settings> {
-    use sampan_control::service::{Quotas, Settings, UnknownVersion, version};
+    use sampan_control::service::{Settings, version};
 
     let versions = bundle.versions();
     let mut kubernetes_versions = Vec::new();
@@ -413,21 +413,12 @@ fn service_settings(config: &Config, bundle: &Bundle) -> anyhow::Result<sampan_c
         region_id: config.server.region.clone(),
         create_referenced: config.network.create_referenced,
         machine_pool: config.network.machine_pool.parse().context("network.machine_pool is not a range")?,
-        unknown_version: match config.kubernetes.unknown_version {
-            crate::config::UnknownVersion::Nearest => UnknownVersion::Nearest,
-            crate::config::UnknownVersion::Refuse => UnknownVersion::Refuse,
-        },
+        unknown_version: config.kubernetes.unknown_version,
         kubernetes_versions,
         containerd_version: bundle.containerd.clone(),
         ports: first..=last,
         public_address: config.network.public_address.into(),
-        quotas: Quotas {
-            clusters: config.quota.clusters,
-            managed_clusters: config.quota.managed_clusters,
-            serverless_clusters: config.quota.serverless_clusters,
-            node_pools_per_cluster: config.quota.node_pools_per_cluster,
-            nodes_per_cluster: config.quota.nodes_per_cluster,
-        },
+        quotas: config.quota,
         ..Settings::default()
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sampan_provider::{NetworkSpec, ProviderError};
 use sampan_store::{
     Batch, Versioned,
-    model::{Cluster, Fault, FaultKind, Machine, MachineState, Outcome, Setting, VSwitch, Vpc},
+    model::{ALLOCATION_GUARD, Cluster, Fault, FaultKind, Machine, MachineState, Outcome, Setting, VSwitch, Vpc},
 };
 use tracing::info;
 
@@ -67,10 +67,6 @@ async fn refusal(ctx: &Context, vpc: &Vpc, error: &ProviderError) -> Option<Note
 pub(super) fn doubt(ctx: &Context, vpc_id: &str) {
     ctx.memory.set_network(vpc_id, false);
 }
-
-/// The record that every allocation of addresses rewrites (the use cases write it too). Removing a VPC does so as well, so
-/// that nothing can be placed in a VPC that goes at the same moment: one of the two transactions is refused.
-const ALLOCATION_GUARD: &str = "allocation-guard";
 
 /// Leave to remove a VPC's records, as of the moment when it was seen to be unused.
 pub(super) struct Leave {

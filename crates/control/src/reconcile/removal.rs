@@ -131,7 +131,7 @@ async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Depa
     // Its certificates in this cluster.
     batch.delete_secret(&format!("cluster/{}/machine/{machine_id}", scope.cluster.id));
     if departure.keep {
-        batch.update(machine.revision, &kept(&machine));
+        batch.update(machine.revision, &machine.kept());
         journal.log(format!("{} has left the cluster and is kept", title(&machine)));
     } else {
         batch.expect_revision::<Machine>(machine_id, Some(machine.revision)).delete::<Machine>(machine_id);
@@ -147,21 +147,6 @@ async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Depa
     }
     journal.write_to(&mut batch);
     Ok(ctx.store.commit(batch).await?)
-}
-
-fn kept(machine: &Machine) -> Machine {
-    Machine {
-        wanted: MachineWanted::Keep,
-        drain: false,
-        removal_task_id: None,
-        membership: None,
-        state: MachineState::Kept,
-        node_status: None,
-        not_ready_since: None,
-        error: None,
-        repairs: 0,
-        ..machine.clone()
-    }
 }
 
 /// Name of the record that says: when this machine is gone, another one takes its place.
@@ -197,12 +182,6 @@ fn successor(ctx: &Context, scope: &Scope, machine: &Machine, departure: &Depart
     if asked_to_go || !pool_stays || life(&scope.cluster) != Life::Alive {
         return None;
     }
-    Some(Machine {
-        id: new_machine_id(),
-        created: ctx.now(),
-        wanted: MachineWanted::Run,
-        membership: machine.membership.clone(),
-        state: MachineState::Pending,
-        ..kept(machine)
-    })
+    let membership = machine.membership.clone()?;
+    Some(Machine { id: new_machine_id(), created: ctx.now(), ..machine.joining(membership) })
 }

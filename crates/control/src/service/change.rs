@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use sampan_store::{
     Batch, Document, Store, Versioned,
     model::{
-        Event, Fault, FaultKind, Level, LogLine, Outcome, ResultStatus, Setting, Stage, StageState, Task, TaskResult,
-        TaskState, TaskType, Timestamp, new_uuid,
+        ALLOCATION_GUARD, Event, Fault, FaultKind, Level, LogLine, Outcome, ResultStatus, Setting, Stage, StageState,
+        Task, TaskResult, TaskState, TaskType, Timestamp, new_uuid,
     },
 };
 
@@ -14,9 +14,6 @@ use super::{RequestContext, Service, network::allocate::Ledger};
 
 /// Attempts of a change that others get in the way of.
 const ATTEMPTS_MAX: usize = 20;
-
-/// Name of the record that every allocation rewrites, so that two of them cannot be written from one state.
-const GUARD: &str = "allocation-guard";
 
 /// Everything that a use case writes.
 pub(super) struct Change<'a> {
@@ -123,7 +120,7 @@ impl Change<'_> {
                 self.batch.create(vswitch);
             });
             let count = guard.map_or(0, |(_, count)| count);
-            let next = Setting { id: GUARD.into(), value: (count + 1).into() };
+            let next = Setting { id: ALLOCATION_GUARD.into(), value: (count + 1).into() };
             match guard {
                 Some((revision, _)) => self.batch.update(revision, &next),
                 None => self.batch.create(&next),
@@ -137,7 +134,8 @@ impl Change<'_> {
         let store = self.store;
         let allocation = self.allocation.get_or_insert_with(|| {
             // The guard is read first: an allocation written in between makes the commit fail.
-            let guard = store.get::<Setting>(GUARD).map(|g| (g.revision, g.value.value.as_u64().unwrap_or(0)));
+            let guard =
+                store.get::<Setting>(ALLOCATION_GUARD).map(|g| (g.revision, g.value.value.as_u64().unwrap_or(0)));
             Allocation { guard, ledger: Ledger::load(store) }
         });
         &mut allocation.ledger

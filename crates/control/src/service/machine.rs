@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use sampan_store::{
     Versioned,
-    model::{
-        Fault, FaultKind, Machine, MachineState, MachineWanted, Outcome, Tag, VSwitch, new_machine_id, new_resource_id,
-    },
+    model::{Fault, FaultKind, Machine, NewMachine, Outcome, Tag, VSwitch, new_machine_id, new_resource_id},
 };
 
 use super::{RequestContext, Service, fields, instance_type, network::allocate::NewVpc, node_pool::Home};
@@ -56,7 +54,7 @@ impl Service {
                 let zone_id = change.ledger().vswitch(&vswitch_id).map_or_else(String::new, |v| v.zone_id.clone());
                 let region_id = change.ledger().vpc(&vpc_id).map_or_else(String::new, |v| v.region_id.clone());
                 let id = new_machine_id();
-                let machine = Machine {
+                let machine = NewMachine {
                     account_id: change.ctx.account_id.clone(),
                     region_id,
                     zone_id,
@@ -69,17 +67,9 @@ impl Service {
                     tags: input.tags.clone(),
                     source: "manual".into(),
                     created: change.now,
-                    wanted: MachineWanted::Keep,
-                    drain: false,
-                    removal_task_id: None,
-                    membership: None,
-                    state: MachineState::Kept,
-                    node_status: None,
-                    not_ready_since: None,
-                    error: None,
-                    repairs: 0,
                     id,
-                };
+                }
+                .kept();
                 change.create(&machine);
                 made.push(machine);
             }

@@ -17,9 +17,9 @@ pub enum UnknownVersion {
     Refuse,
 }
 
-/// Limits of an account (catalogue 9.11).
+/// Limits of an account (catalogue 9.11); also the table `[quota]` of the installation's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Quotas {
     /// Clusters of an account.
     pub clusters: u32,

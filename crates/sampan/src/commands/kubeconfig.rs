@@ -3,15 +3,13 @@
 
 use std::{
     fs,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use serde_yaml_ng::{Mapping, Value};
 
-use crate::client::Client;
+use crate::{client::Client, data_dir::write_private};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -49,12 +47,12 @@ pub(super) async fn run(client: &Client, cluster_id: &str, arguments: &Arguments
         let context = format!("sampan-{cluster_id}");
         let merged =
             merge(&existing, text, &context).with_context(|| format!("cannot merge into {}", path.display()))?;
-        write_private(&path, &merged)?;
+        write(&path, &merged)?;
         eprintln!("{}: context {context} is current", path.display());
         return Ok(());
     }
     match &arguments.file {
-        Some(path) => write_private(path, text),
+        Some(path) => write(path, text),
         None => {
             print!("{text}");
             Ok(())
@@ -75,21 +73,12 @@ fn target(arguments: &Arguments) -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(home).join(".kube/config"))
 }
 
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a kubeconfig, and makes its directory first.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
-    let temporary = path.with_extension("sampan-new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .with_context(|| format!("cannot write {}", temporary.display()))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+    write_private(path, text.as_bytes())
 }
 
 /// The file's text with the new kubeconfig's only cluster, user and context in it, all named `name`, and current.

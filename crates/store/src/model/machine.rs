@@ -121,7 +121,100 @@ pub struct Machine {
     pub repairs: u32,
 }
 
+/// What a machine is from its first record on, whatever it does; the fields are those of [`Machine`].
+#[derive(Clone, Debug)]
+pub struct NewMachine {
+    /// `i-…`.
+    pub id: String,
+    /// Account that owns it.
+    pub account_id: String,
+    /// Region.
+    pub region_id: String,
+    /// Zone of its vSwitch.
+    pub zone_id: String,
+    /// VPC.
+    pub vpc_id: String,
+    /// vSwitch.
+    pub vswitch_id: String,
+    /// Pinned private address.
+    pub ip: Ipv4Addr,
+    /// Pinned MAC address.
+    pub mac: String,
+    /// Instance type.
+    pub instance_type: String,
+    /// Name that users see.
+    pub instance_name: String,
+    /// Tags.
+    pub tags: Vec<Tag>,
+    /// How it came to be.
+    pub source: String,
+    /// When it was recorded.
+    pub created: Timestamp,
+}
+
+impl NewMachine {
+    /// A machine of the inventory.
+    pub fn kept(self) -> Machine {
+        Machine {
+            id: self.id,
+            account_id: self.account_id,
+            region_id: self.region_id,
+            zone_id: self.zone_id,
+            vpc_id: self.vpc_id,
+            vswitch_id: self.vswitch_id,
+            ip: self.ip,
+            mac: self.mac,
+            instance_type: self.instance_type,
+            instance_name: self.instance_name,
+            tags: self.tags,
+            source: self.source,
+            created: self.created,
+            wanted: MachineWanted::Keep,
+            drain: false,
+            removal_task_id: None,
+            membership: None,
+            state: MachineState::Kept,
+            node_status: None,
+            not_ready_since: None,
+            error: None,
+            repairs: 0,
+        }
+    }
+
+    /// A machine that is made for a cluster.
+    pub fn joining(self, membership: Membership) -> Machine {
+        self.kept().joining(membership)
+    }
+}
+
 impl Machine {
+    /// The machine as it is in the inventory: in no cluster, and nothing of its former life is left.
+    #[must_use]
+    pub fn kept(&self) -> Self {
+        NewMachine {
+            id: self.id.clone(),
+            account_id: self.account_id.clone(),
+            region_id: self.region_id.clone(),
+            zone_id: self.zone_id.clone(),
+            vpc_id: self.vpc_id.clone(),
+            vswitch_id: self.vswitch_id.clone(),
+            ip: self.ip,
+            mac: self.mac.clone(),
+            instance_type: self.instance_type.clone(),
+            instance_name: self.instance_name.clone(),
+            tags: self.tags.clone(),
+            source: self.source.clone(),
+            created: self.created,
+        }
+        .kept()
+    }
+
+    /// The machine as it begins in a cluster: it shall run, and nothing of a former life is left.
+    #[must_use]
+    pub fn joining(&self, membership: Membership) -> Self {
+        Self { wanted: MachineWanted::Run, membership: Some(membership), state: MachineState::Pending, ..self.kept() }
+    }
+
     /// Whether it is a worker of the cluster.
     pub fn is_worker_of(&self, cluster_id: &str) -> bool {
         self.membership.as_ref().is_some_and(|m| m.cluster_id == cluster_id && m.role == MachineRole::Worker)

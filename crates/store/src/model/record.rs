@@ -82,6 +82,10 @@ pub struct KubeCredential {
     pub expires: Timestamp,
 }
 
+/// Id of the [`Setting`] that every allocation of addresses rewrites, and every removal of a VPC: two of them cannot be
+/// written from one state, so nothing is placed in a VPC that goes at the same moment.
+pub const ALLOCATION_GUARD: &str = "allocation-guard";
+
 /// A small named value of the installation: its id, the accepted service agreement, …
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setting {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use sampan_store::{
     Versioned,
     model::{
-        Cluster, Fault, Machine, MachineRole, MachineState, MachineWanted, Membership, NodePool, Outcome, Tag,
+        Cluster, Fault, Machine, MachineRole, MachineWanted, Membership, NewMachine, NodePool, Outcome, Tag,
         new_machine_id,
     },
 };
@@ -91,7 +91,7 @@ impl Change<'_> {
         for _ in made.len()..count as usize {
             let (vswitch_id, address) = self.next_address(template, &mut load)?;
             let zone_id = self.ledger().vswitch(&vswitch_id).map_or_else(String::new, |v| v.zone_id.clone());
-            let machine = Machine {
+            let machine = NewMachine {
                 id: new_machine_id(),
                 account_id: cluster.account_id.clone(),
                 region_id: cluster.region_id.clone(),
@@ -105,16 +105,8 @@ impl Change<'_> {
                 tags: template.tags.to_vec(),
                 source: template.source.to_owned(),
                 created: self.now,
-                wanted: MachineWanted::Run,
-                drain: false,
-                removal_task_id: None,
-                membership: Some(self.worker_membership(cluster, pool, address.ip, task_id)?),
-                state: MachineState::Pending,
-                node_status: None,
-                not_ready_since: None,
-                error: None,
-                repairs: 0,
-            };
+            }
+            .joining(self.worker_membership(cluster, pool, address.ip, task_id)?);
             self.create(&machine);
             made.push(machine);
         }
@@ -150,16 +142,7 @@ impl Change<'_> {
         let attached = Machine {
             tags: merged(&kept.tags, template.tags),
             source: ATTACHED.to_owned(),
-            wanted: MachineWanted::Run,
-            drain: false,
-            removal_task_id: None,
-            membership: Some(self.worker_membership(cluster, pool, kept.ip, task_id)?),
-            state: MachineState::Pending,
-            node_status: None,
-            not_ready_since: None,
-            error: None,
-            repairs: 0,
-            ..kept.value.clone()
+            ..kept.joining(self.worker_membership(cluster, pool, kept.ip, task_id)?)
         };
         self.claim(&kept.id);
         self.update(kept, &attached);
@@ -191,7 +174,15 @@ impl Change<'_> {
     pub(crate) fn add_control_plane(&mut self, settings: &Settings, cluster: &Cluster) -> Outcome<Machine> {
         let vswitch_id = cluster.network.vswitch_ids.first().cloned().unwrap_or_default();
         let address = self.ledger().take_address("vswitch_ids", &vswitch_id)?;
-        let machine = Machine {
+        let membership = Membership {
+            cluster_id: cluster.id.clone(),
+            node_pool_id: None,
+            role: MachineRole::ControlPlane,
+            node_name: format!("{}.{}", cluster.region_id, address.ip),
+            pod_cidr: None,
+            task_id: cluster.creation_task_id.clone(),
+        };
+        let machine = NewMachine {
             id: new_machine_id(),
             account_id: cluster.account_id.clone(),
             region_id: cluster.region_id.clone(),
@@ -205,23 +196,8 @@ impl Change<'_> {
             tags: Vec::new(),
             source: "manual".into(),
             created: self.now,
-            wanted: MachineWanted::Run,
-            drain: false,
-            removal_task_id: None,
-            membership: Some(Membership {
-                cluster_id: cluster.id.clone(),
-                node_pool_id: None,
-                role: MachineRole::ControlPlane,
-                node_name: format!("{}.{}", cluster.region_id, address.ip),
-                pod_cidr: None,
-                task_id: cluster.creation_task_id.clone(),
-            }),
-            state: MachineState::Pending,
-            node_status: None,
-            not_ready_since: None,
-            error: None,
-            repairs: 0,
-        };
+        }
+        .joining(membership);
         self.create(&machine);
         Ok(machine)
     }
