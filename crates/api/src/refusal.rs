@@ -44,8 +44,6 @@ codes! {
     SignatureNonceUsed = "SignatureNonceUsed", 400;
     /// The request's time is too far from the server's, or cannot be read.
     InvalidTimeStampExpired = "InvalidTimeStamp.Expired", 400;
-    /// The security token is wrong or has expired.
-    InvalidSecurityTokenExpired = "InvalidSecurityToken.Expired", 400;
     /// No operation has this path and method, or the named action is another one.
     InvalidActionNotFound = "InvalidAction.NotFound", 404;
     /// The version is not the one of this API.
@@ -68,8 +66,6 @@ codes! {
     ErrorTaskNotFound = "ErrorTaskNotFound", 404;
     /// The cluster's state does not allow it.
     ErrorClusterState = "ErrorClusterState", 400;
-    /// The name is in use.
-    ErrorClusterNameExists = "ErrorClusterNameExists", 400;
     /// The kubeconfig asked for does not exist, for example a public one of a private cluster.
     ErrorKubeconfigUnavailable = "ErrorKubeconfigUnavailable", 400;
     /// The cluster is protected from deletion.
@@ -84,10 +80,6 @@ codes! {
     NotSupported = "NotSupported", 400;
     /// The caller has no permission.
     StatusForbidden = "StatusForbidden", 403;
-    /// The same client token came with another request.
-    IdempotentParameterMismatch = "IdempotentParameterMismatch", 400;
-    /// Too many requests at once.
-    Throttling = "Throttling", 429;
     /// The request took too long.
     RequestTimeout = "RequestTimeout", 503;
     /// The server cannot answer just now.
@@ -104,7 +96,7 @@ impl Code {
 
     /// Whether the same request may succeed later without anyone changing anything.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::Throttling | Self::RequestTimeout | Self::ServiceUnavailable | Self::InternalError)
+        matches!(self, Self::RequestTimeout | Self::ServiceUnavailable | Self::InternalError)
     }
 }
 
