@@ -1,9 +1,9 @@
 //! The two signature methods: HMAC-SHA1 of the older clients, ACS3-HMAC-SHA256 of today's.
 //!
-//! Verification is in two steps, because the key has to be looked up between them:
-//! [`parse_authorization`] says who signed and how, [`verify`] checks the signature with that key's secret, the
-//! time, and the digests of the body. Whether a nonce was used before is not known here; [`Credentials::nonce`]
-//! hands it on.
+//! Verification is in steps, because the key has to be looked up between them, and because nobody's body shall be
+//! read who has not signed: [`parse_authorization`] says who signed and how, [`verify_head`] checks the time and, with
+//! that key's secret, the signature, [`verify_body`] what only the body tells. Whether a nonce was used before is not
+//! known here; [`Credentials::nonce`] hands it on.
 
 mod acs;
 mod acs3;
@@ -131,12 +131,36 @@ pub fn verify(
     secret: &str,
     now: Timestamp,
 ) -> Result<(), Refusal> {
+    verify_head(credentials, request, secret, now)?;
+    verify_body(credentials, request, secret)
+}
+
+/// What [`verify`] can check before the body has come; the request's `body` is not looked at. A request that passes was
+/// signed by the holder of `secret`, but for one of the newer method that announces no digest of its body: that is seen
+/// in [`verify_body`], which must follow in any case.
+///
+/// Refuses as [`verify`] does.
+pub fn verify_head(
+    credentials: &Credentials,
+    request: &SignedRequest<'_>,
+    secret: &str,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     check_time(&credentials.scheme, request, now)?;
     match &credentials.scheme {
-        Scheme::HmacSha1 => acs::verify(&credentials.signature, request, secret)?,
+        Scheme::HmacSha1 => acs::verify(&credentials.signature, request, secret),
         Scheme::Acs3HmacSha256 { signed_headers } => {
-            acs3::verify(&credentials.signature, signed_headers, request, secret)?;
+            acs3::verify_head(&credentials.signature, signed_headers, request, secret)
         }
+    }
+}
+
+/// What is left to check after [`verify_head`] when the body has come.
+///
+/// Refuses with `SignatureDoesNotMatch` or `InvalidParameter`.
+pub fn verify_body(credentials: &Credentials, request: &SignedRequest<'_>, secret: &str) -> Result<(), Refusal> {
+    if let Scheme::Acs3HmacSha256 { signed_headers } = &credentials.scheme {
+        acs3::verify_body(&credentials.signature, signed_headers, request, secret)?;
     }
     check_md5(request)
 }

@@ -1,5 +1,5 @@
-//! The HTTP edge. For each request, in this order: bound its size and time, find the operation, verify the signature, ask
-//! for permission, refuse replays, call the handler, write the answer. Every way out has the API's own shape.
+//! The HTTP edge. For each request, in this order: bound its time, find the operation, verify the signature, read the body
+//! (of nobody who has not signed) up to a bound, ask for permission, refuse replays, call the handler, write the answer. Every way out has the API's own shape.
 
 pub mod keys;
 pub mod listen;
@@ -21,7 +21,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use sampan_api::{
@@ -37,7 +37,7 @@ use sampan_store::{
 use tokio::sync::Semaphore;
 
 use self::{
-    keys::Keys,
+    keys::{Key, Keys},
     metrics::Metrics,
     nonces::ReadNonces,
     router::{Match, Route, Router},
@@ -61,6 +61,9 @@ pub struct Limits {
     /// Time to answer.
     pub timeout: Duration,
 }
+
+/// Names and values of a request's headers.
+type Headers<'a> = Vec<(&'a str, &'a str)>;
 
 /// A gauge of `/metrics`: name, help, value.
 pub type Gauge = (&'static str, &'static str, f64);
@@ -166,26 +169,24 @@ impl Gateway {
         request_id: &str,
     ) -> Result<(Route, Reply), Refusal> {
         let (head, body) = request.into_parts();
-        let body = self.read_body(&head.headers, body).await?;
-        let headers = text_headers(&head.headers)?;
-        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
-        check_version(header(VERSION_HEADER))?;
-        check_action(&found.route, header("x-acs-action"))?;
-        let signed = SignedRequest {
-            method: head.method.as_str(),
-            path: head.uri.path(),
-            query: head.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body: &body,
-        };
         let now = Timestamp::now();
-        let (credentials, mut context) = self.authenticate(&signed, now, request_id)?;
-        let query: Vec<_> =
-            signature::decode_pairs(signed.query).into_iter().map(|pair| (pair.key, pair.value)).collect();
+        let (headers, signer) = match self.admit(&head, &found.route, now) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                discard(&head.headers, body, self.parts.limits.body_bytes_max).await;
+                return Err(refusal);
+            }
+        };
+        let body = self.read_body(&head.headers, body).await?;
+        signature::verify_body(&signer.credentials, &signed(&head, &headers, &body), signer.secret()?)?;
+        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+        let query = signature::decode_pairs(head.uri.query().unwrap_or_default());
+        let query: Vec<_> = query.into_iter().map(|pair| (pair.key, pair.value)).collect();
+        let (mut context, credentials) = (signer.context(request_id), &signer.credentials);
         context.region_id = region::of_request(&query, header("x-acs-region-id"), header("host"))
             .unwrap_or_else(|| self.parts.region_id.clone());
         authorize(&context, &found.route)?;
-        self.refuse_replay(&credentials, &found.route, now, &mut context).await?;
+        self.refuse_replay(credentials, &found.route, now, &mut context).await?;
         let call = Call {
             service: Arc::clone(&self.parts.service),
             context,
@@ -204,8 +205,7 @@ impl Gateway {
         let too_large = || Refusal::new(Code::RequestBodyTooLarge, format!("The body is larger than {max} bytes."));
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > max as u64) {
-            // Clients write all before they read: an answer in the middle of that would be lost to them.
-            discard(body).await;
+            discard(headers, body, DISCARDED_BYTES_MAX).await;
             return Err(too_large());
         }
         match Limited::new(body, max).collect().await {
@@ -215,30 +215,21 @@ impl Gateway {
         }
     }
 
-    fn authenticate(
-        &self,
-        signed: &SignedRequest<'_>,
-        now: Timestamp,
-        request_id: &str,
-    ) -> Result<(Credentials, RequestContext), Refusal> {
-        let credentials = signature::parse_authorization(signed.headers)?;
+    /// Everything that can be checked before the body is read.
+    fn admit<'a>(&self, head: &'a Parts, route: &Route, now: Timestamp) -> Result<(Headers<'a>, Signer), Refusal> {
+        let headers = text_headers(&head.headers)?;
+        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+        check_version(header(VERSION_HEADER))?;
+        check_action(route, header("x-acs-action"))?;
+        let credentials = signature::parse_authorization(&headers)?;
         let key = self
             .parts
             .keys
             .get(&credentials.access_key_id)
             .ok_or_else(|| Refusal::new(Code::InvalidAccessKeyIdNotFound, "Specified access key is not found."))?;
-        let secret = std::str::from_utf8(&key.secret)
-            .map_err(|_| Refusal::new(Code::InternalError, "the secret of the access key is not text"))?;
-        signature::verify(&credentials, signed, secret, now)?;
-        let context = RequestContext {
-            account_id: key.owner.account_id.clone(),
-            principal: key.owner.principal.clone(),
-            is_root: key.owner.is_root,
-            request_id: request_id.to_owned(),
-            region_id: String::new(),
-            nonce: None,
-        };
-        Ok((credentials, context))
+        let signer = Signer { credentials, key };
+        signature::verify_head(&signer.credentials, &signed(head, &headers, &[]), signer.secret()?, now)?;
+        Ok((headers, signer))
     }
 
     /// Nonces of reads are remembered here; those of changes are stored with their transaction, and looked for now so that
@@ -271,6 +262,31 @@ impl Gateway {
     }
 }
 
+/// Who signed a request.
+struct Signer {
+    credentials: Credentials,
+    key: Arc<Key>,
+}
+
+impl Signer {
+    fn secret(&self) -> Result<&str, Refusal> {
+        std::str::from_utf8(&self.key.secret)
+            .map_err(|_| Refusal::new(Code::InternalError, "the secret of the access key is not text"))
+    }
+
+    fn context(&self, request_id: &str) -> RequestContext {
+        let owner = &self.key.owner;
+        RequestContext {
+            account_id: owner.account_id.clone(),
+            principal: owner.principal.clone(),
+            is_root: owner.is_root,
+            request_id: request_id.to_owned(),
+            region_id: String::new(),
+            nonce: None,
+        }
+    }
+}
+
 impl listen::Answer for Gateway {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         if let Some(answer) = self.system(&request) {
@@ -295,13 +311,28 @@ impl listen::Answer for Gateway {
     }
 }
 
-/// Reads and drops a body, up to a bound.
-async fn discard(body: Incoming) {
-    let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
+/// Reads and drops a body, up to a bound: clients write all before they read, and an answer in the middle of that would be
+/// lost to them. One that waits to be asked for its body is not asked.
+async fn discard(headers: &HeaderMap, body: Incoming, bytes_max: usize) {
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(body, bytes_max);
     while let Some(Ok(_)) = body.frame().await {}
 }
 
-fn text_headers(headers: &HeaderMap) -> Result<Vec<(&str, &str)>, Refusal> {
+/// The request as it was signed.
+fn signed<'a>(head: &'a Parts, headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> SignedRequest<'a> {
+    SignedRequest {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        headers,
+        body,
+    }
+}
+
+fn text_headers(headers: &HeaderMap) -> Result<Headers<'_>, Refusal> {
     headers
         .iter()
         .map(|(name, value)| {
