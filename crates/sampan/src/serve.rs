@@ -378,6 +378,7 @@ fn control_settings(
             _ => reconcile::MachineSize::default(),
         }
     };
+    let (first, last) = config.network.public_ports;
     reconcile::Settings {
         installation_id: installation.to_owned(),
         instance_id: installation.to_owned(),
@@ -385,6 +386,7 @@ fn control_settings(
         agents_dir: dir.agents(),
         images_dir: dir.images(),
         public_ip: config.network.public_address,
+        public_ports: reconcile::PublicPorts::of(config.network.public_address.into(), first..=last),
         limits: ports::Limits {
             drain: Duration::from_secs(config.limits.drain_seconds),
             not_ready: Duration::from_secs(config.limits.not_ready_seconds),

@@ -14,6 +14,7 @@ use super::{
     driver::Status,
     journal::Journal,
     names::Names,
+    public_port,
     scope::{Life, Scope, life, role},
     settings::BALANCER_CALL_MAX,
     status::Step,
@@ -47,6 +48,7 @@ pub(super) async fn reconcile(ctx: &Context) -> Outcome<Status> {
             let failures = report.failures.into_iter();
             let troubles: BTreeMap<String, String> = failures.map(|failure| (failure.name, failure.message)).collect();
             tell(ctx, &config, &before, &troubles).await?;
+            public_port::evade(ctx, &troubles).await?;
             let is_whole = troubles.is_empty();
             if ctx.memory.set_balancer(Some(config), troubles) {
                 wake_clusters(ctx);
@@ -95,20 +97,20 @@ fn compose(
         let network = &cluster.network;
         config.virtual_ips.push(VirtualIp { ip: network.api_vip, bridge: names.bridge(&network.vpc_id) });
         let backends = vec![SocketAddr::new(IpAddr::V4(ip), API_PORT)];
-        let mut listen = |kind: &str, ip: Ipv4Addr, port: u16| {
-            let (name, listen) = (listener_name(&cluster.id, kind), SocketAddr::new(IpAddr::V4(ip), port));
+        let mut listen = |name: String, ip: Ipv4Addr, port: u16| {
+            let listen = SocketAddr::new(IpAddr::V4(ip), port);
             config.listeners.push(Listener { name, listen, backends: backends.clone() });
         };
-        listen("internal", network.api_vip, API_PORT);
+        listen(internal_name(&cluster.id), network.api_vip, API_PORT);
         if let Some(port) = network.api_public_port {
-            listen("public", public_ip, port);
+            listen(public_port::listener_name(&cluster.id), public_ip, port);
         }
     }
     config
 }
 
-fn listener_name(cluster_id: &str, kind: &str) -> String {
-    format!("{cluster_id}/api/{kind}")
+fn internal_name(cluster_id: &str) -> String {
+    format!("{cluster_id}/api/internal")
 }
 
 /// Events for listeners that could not be opened, and log lines for those that now could.
@@ -122,7 +124,9 @@ async fn tell(
         let mut journal = Journal::of(&cluster, ctx.now());
         for (name, message) in now.iter().filter(|(name, _)| concerns(name, &cluster) && !before.contains_key(*name)) {
             let what = describe(config, name);
-            let text = format!("{what} could not be opened: {message}; it is tried again until it can be");
+            let stays = *name == public_port::listener_name(&cluster.id) && cluster.first_running.is_some();
+            let why = if stays { "it keeps its port, which kubeconfigs name, and " } else { "it " };
+            let text = format!("{what} could not be opened: {message}; {why}is tried again until it can be");
             journal.cluster_event("cluster_modify", Level::Warning, "EndpointUnavailable", text);
         }
         for name in before.keys().filter(|name| concerns(name, &cluster) && !now.contains_key(*name)) {
@@ -161,6 +165,6 @@ pub(super) fn endpoint(ctx: &Context, scope: &Scope) -> Step {
 
 /// Whether the balancer holds listeners of that cluster, as far as we know.
 pub(super) fn is_held(ctx: &Context, cluster_id: &str) -> bool {
-    let name = listener_name(cluster_id, "internal");
+    let name = internal_name(cluster_id);
     ctx.memory.balancer().is_some_and(|(held, _)| held.listeners.iter().any(|listener| listener.name == name))
 }

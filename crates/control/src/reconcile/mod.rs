@@ -15,6 +15,7 @@
 //! `repair`, `scope`, `status` and `progress` are pure and hold the decisions; the others do. [`Controllers::start`] is
 //! where to begin reading.
 
+mod allocation;
 mod balancing;
 mod base;
 mod blueprints;
@@ -32,6 +33,7 @@ mod names;
 mod network;
 mod nodes;
 mod progress;
+mod public_port;
 mod queue;
 mod removal;
 mod repair;
@@ -47,4 +49,4 @@ pub use driver::{Driver, Pace, Reconcile, Status, Waker};
 pub use names::Names;
 pub use queue::BackOff;
 pub use run::{Controllers, Handle};
-pub use settings::{AGENTS_TARGET, IMAGES_TARGET, MachineSize, Settings, Sizes};
+pub use settings::{AGENTS_TARGET, IMAGES_TARGET, MachineSize, PublicPorts, Settings, Sizes};

@@ -1,16 +1,15 @@
 //! The network of a VPC. Several clusters and machines may need it at the same time: making and removing it is done under
 //! a lock of its name, and it goes only when nothing uses it any more.
 
-use std::sync::Arc;
-
 use sampan_provider::{NetworkSpec, ProviderError};
 use sampan_store::{
-    Batch, Versioned,
-    model::{ALLOCATION_GUARD, Cluster, Fault, FaultKind, Machine, MachineState, Outcome, Setting, VSwitch, Vpc},
+    Batch,
+    model::{Cluster, Fault, FaultKind, Machine, MachineState, Outcome, VSwitch, Vpc},
 };
 use tracing::info;
 
 use super::{
+    allocation::Guard,
     context::{Context, Key, engine},
     memory::Note,
     scope::{Life, life},
@@ -70,7 +69,7 @@ pub(super) fn doubt(ctx: &Context, vpc_id: &str) {
 
 /// Leave to remove a VPC's records, as of the moment when it was seen to be unused.
 pub(super) struct Leave {
-    guard: Option<Arc<Versioned<Setting>>>,
+    guard: Guard,
 }
 
 /// Removes the network of an ephemeral VPC that only `cluster` used. `Some` when the VPC's records shall go too.
@@ -84,7 +83,7 @@ pub(super) async fn release(ctx: &Context, cluster: &Cluster) -> Result<Option<L
     ctx.memory.set_network(vpc_id, false);
     engine("removing the network", ctx.provider.delete_network(&name)).await?;
     // A cluster that was recorded in the meantime makes it again; its VPC then stays.
-    let guard = ctx.store.get::<Setting>(ALLOCATION_GUARD);
+    let guard = Guard::read(&ctx.store);
     Ok(is_unused(ctx, cluster).then_some(Leave { guard }))
 }
 
@@ -131,7 +130,7 @@ pub(super) async fn collect(ctx: &Context, vpc: &Vpc) -> Outcome<()> {
     ctx.memory.set_network(&vpc.id, false);
     let removed = engine("removing the network", ctx.provider.delete_network(&name)).await;
     removed.map_err(|error| Fault::unavailable(error.to_string()))?;
-    let leave = Leave { guard: ctx.store.get::<Setting>(ALLOCATION_GUARD) };
+    let leave = Leave { guard: Guard::read(&ctx.store) };
     if !is_leftover(ctx, vpc) {
         return Ok(());
     }
@@ -146,12 +145,7 @@ pub(super) async fn collect(ctx: &Context, vpc: &Vpc) -> Outcome<()> {
 
 /// Removes the records of a VPC and its vSwitches, in the given batch.
 pub(super) fn forget(ctx: &Context, vpc_id: &str, leave: &Leave, batch: &mut Batch) {
-    let count = leave.guard.as_ref().and_then(|guard| guard.value.value.as_u64()).unwrap_or(0);
-    let next = Setting { id: ALLOCATION_GUARD.to_owned(), value: (count + 1).into() };
-    match &leave.guard {
-        Some(guard) => batch.update(guard.revision, &next),
-        None => batch.create(&next),
-    };
+    leave.guard.rewrite(batch);
     batch.delete::<Vpc>(vpc_id);
     for vswitch in ctx.store.list_of::<VSwitch>(vpc_id) {
         batch.delete::<VSwitch>(&vswitch.id);

@@ -1,11 +1,17 @@
 //! What the controllers are told about the installation.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use sampan_store::model::Machine;
 
 use super::driver::Pace;
-use crate::ports::Limits;
+use crate::{ports::Limits, service::network::allocate::can_listen};
 
 /// Resources of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +24,33 @@ pub struct MachineSize {
 
 /// Answers how large a machine is (by its instance type and role).
 pub type Sizes = Arc<dyn Fn(&Machine) -> MachineSize + Send + Sync>;
+
+/// Ports of the host for public endpoints.
+#[derive(Clone)]
+pub struct PublicPorts {
+    range: RangeInclusive<u16>,
+    is_free: Arc<dyn Fn(u16) -> bool + Send + Sync>,
+}
+
+impl PublicPorts {
+    /// Those of an address of this host.
+    pub fn of(address: IpAddr, range: RangeInclusive<u16>) -> Self {
+        Self::probed(range, move |port| can_listen(address, port))
+    }
+
+    /// Those for which `is_free` says whether they can be opened now.
+    pub fn probed(range: RangeInclusive<u16>, is_free: impl Fn(u16) -> bool + Send + Sync + 'static) -> Self {
+        Self { range, is_free: Arc::new(is_free) }
+    }
+
+    pub(super) fn range(&self) -> RangeInclusive<u16> {
+        self.range.clone()
+    }
+
+    pub(super) fn is_free(&self, port: u16) -> bool {
+        (self.is_free)(port)
+    }
+}
 
 /// Settings.
 #[derive(Clone)]
@@ -35,6 +68,8 @@ pub struct Settings {
     pub images_dir: PathBuf,
     /// Address of the public endpoints on the host.
     pub public_ip: Ipv4Addr,
+    /// Their ports.
+    pub public_ports: PublicPorts,
     /// How long things may take.
     pub limits: Limits,
     /// How large machines are.

@@ -84,6 +84,7 @@ impl Bench {
                 agents_dir: "/data/agents".into(),
                 images_dir: "/data/images".into(),
                 public_ip: Ipv4Addr::LOCALHOST,
+                public_ports: self.world.public_ports(),
                 limits: LIMITS,
                 sizes: Arc::new(|_| MachineSize::default()),
                 pace: Pace::default(),

@@ -163,9 +163,28 @@ async fn a_rollback_gives_back_machines_that_were_there_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_taken_port_is_told_and_tried_again() {
+async fn a_new_cluster_moves_away_from_a_taken_port() {
+    let (mut bench, one, two) = (Bench::started().await, Order::new(1, 1), Order::new(2, 1));
+    bench.world.state().taken_ports.extend([one.port(), 20_000]);
+    orders::create(&bench.store, &two, bench.now()).await;
+    orders::create(&bench.store, &one, bench.now()).await;
+    bench.until_state(&one, ClusterState::Running).await;
+    bench.until_state(&two, ClusterState::Running).await;
+    let port = |order: &Order| bench.cluster(order).network.api_public_port;
+    assert_eq!(port(&two), Some(two.port()));
+    assert_eq!(port(&one), Some(20_003), "the lowest that is free, and nobody else's");
+    assert_eq!(bench.told("EndpointMoved").await, 1);
+    bench.quiet().await;
+    let held = bench.world.state().balancer.clone();
+    let name = format!("{}/api/public", one.cluster_id());
+    let listener = held.listeners.iter().find(|listener| listener.name == name).expect("its listener");
+    assert_eq!(listener.listen.port(), 20_003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taken_port_is_told_and_tried_again_when_no_other_is_free() {
     let (mut bench, order) = (Bench::started().await, Order::new(1, 1));
-    bench.world.state().taken_ports.insert(order.port());
+    bench.world.state().taken_ports.extend(20_000..=20_009);
     orders::create(&bench.store, &order, bench.now()).await;
     bench.pass(Duration::from_secs(30)).await;
     assert_eq!(bench.cluster(&order).state, ClusterState::Initial);
@@ -175,6 +194,25 @@ async fn a_taken_port_is_told_and_tried_again() {
     assert_eq!(bench.told("EndpointUnavailable").await, 1, "told once");
     bench.world.state().taken_ports.clear();
     bench.until_state(&order, ClusterState::Running).await;
+    assert_eq!(bench.cluster(&order).network.api_public_port, Some(order.port()));
+    assert!(bench.log(&order).await.iter().any(|line| line.contains("is open now")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_was_running_keeps_its_port() {
+    let (mut bench, order) = (Bench::started().await, Order::new(1, 1));
+    orders::create(&bench.store, &order, bench.now()).await;
+    bench.until_state(&order, ClusterState::Running).await;
+    // The host is started anew, and somebody else is faster.
+    bench.world.state().taken_ports.insert(order.port());
+    bench.kill().await;
+    bench.start();
+    bench.pass(Duration::from_secs(30)).await;
+    assert_eq!(bench.cluster(&order).network.api_public_port, Some(order.port()));
+    assert_eq!((bench.told("EndpointUnavailable").await, bench.told("EndpointMoved").await), (1, 0));
+    assert!(bench.log(&order).await.iter().any(|line| line.contains("keeps its port")));
+    bench.world.state().taken_ports.clear();
+    bench.pass(Duration::from_secs(30)).await;
     assert!(bench.log(&order).await.iter().any(|line| line.contains("is open now")));
 }
 

@@ -14,7 +14,7 @@ use sampan_agents::{
 };
 use sampan_control::{
     ports::{Agents, Balancing, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView, NodeWanted},
-    reconcile::{Blueprints, Names},
+    reconcile::{Blueprints, Names, PublicPorts},
 };
 use sampan_provider::{
     MachinePower, MachineProvider as _,
@@ -203,6 +203,14 @@ impl World {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics while it holds this")
+    }
+
+    /// The ports that [`State::taken_ports`] leaves.
+    pub(crate) fn public_ports(self: &Arc<Self>) -> PublicPorts {
+        let world = Arc::downgrade(self);
+        PublicPorts::probed(20_000..=20_009, move |port| {
+            world.upgrade().is_some_and(|world| !world.state().taken_ports.contains(&port))
+        })
     }
 
     /// Somebody outside changed the world: everything is looked at again.
