@@ -1,18 +1,20 @@
 //! What the build needs from the host: programs, packages, a Docker engine.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
+use crate::{paths, process};
 
 /// How long a freshly started Docker engine may take to answer.
 const DOCKER_START: Duration = Duration::from_secs(60);
+/// How long it may take to stop.
+const DOCKER_STOP: Duration = Duration::from_secs(60);
 
 /// Something that must be on the host, and the Debian packages that bring it.
 struct Need {
@@ -95,9 +97,9 @@ pub(crate) fn ensure_python() -> Result<()> {
 fn raise_limits() {
     const PATH: &str = "/proc/sys/fs/inotify/max_user_instances";
     const WANTED: u64 = 8192;
-    let current = std::fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let current = fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<u64>().ok());
     if current.is_some_and(|current| current < WANTED) {
-        match std::fs::write(PATH, WANTED.to_string()) {
+        match fs::write(PATH, WANTED.to_string()) {
             Ok(()) => eprintln!("fs.inotify.max_user_instances raised to {WANTED} until the next boot"),
             Err(error) => eprintln!("fs.inotify.max_user_instances is low and cannot be raised: {error}"),
         }
@@ -148,11 +150,9 @@ fn remove_stale_pid_files() {
     for (path, program) in
         [("/var/run/docker.pid", "dockerd"), ("/var/run/docker/containerd/containerd.pid", "containerd")]
     {
-        let Ok(pid) = std::fs::read_to_string(path) else { continue };
-        let executable = std::fs::read_link(format!("/proc/{}/exe", pid.trim()));
-        let is_it = executable.is_ok_and(|path| path.file_name().is_some_and(|name| name == program));
-        if !is_it {
-            let _ = std::fs::remove_file(path);
+        let Ok(pid) = fs::read_to_string(path) else { continue };
+        if !pid.trim().parse().is_ok_and(|pid| runs(pid, program)) {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -162,14 +162,61 @@ fn start_dockerd(log: &Path) -> Result<()> {
     let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let errors = file.try_clone().context("cannot share the log file")?;
     // A process group of its own: an interrupt at the terminal must not stop it.
-    Command::new("dockerd")
+    let engine = Command::new("dockerd")
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(errors)
         .process_group(0)
         .spawn()
         .context("cannot start dockerd")?;
+    let path = engine_file()?;
+    fs::write(&path, engine.id().to_string()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Remembers the process id of the engine that we started.
+fn engine_file() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("dockerd.pid"))
+}
+
+/// Stops the Docker engine if we started it and no container runs any more; says what it did. An engine that the host's
+/// own service manager started is left alone.
+///
+/// # Errors
+/// When the engine does not stop.
+pub(crate) fn stop_docker() -> Result<()> {
+    let path = engine_file()?;
+    let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let Some(pid) = pid.filter(|pid| runs(*pid, "dockerd")) else {
+        let _ = fs::remove_file(&path);
+        return Ok(());
+    };
+    // The one that we started listens where engines listen by default.
+    let mut running = Command::new("docker");
+    running.args(["ps", "--quiet"]).env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
+    let containers = process::output(&mut running)?.lines().count();
+    if containers > 0 {
+        eprintln!(
+            "the Docker engine (process {pid}) was started by us and runs on: {containers} containers of others run"
+        );
+        return Ok(());
+    }
+    process::output(Command::new("kill").arg(pid.to_string()))?;
+    let deadline = Instant::now() + DOCKER_STOP;
+    while runs(pid, "dockerd") {
+        if Instant::now() >= deadline {
+            bail!("the Docker engine (process {pid}) did not stop within {} s", DOCKER_STOP.as_secs());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let _ = fs::remove_file(&path);
+    eprintln!("the Docker engine that we started is stopped");
     Ok(())
+}
+
+/// Whether a process runs, and runs that program.
+fn runs(pid: u32, program: &str) -> bool {
+    let executable = fs::read_link(format!("/proc/{pid}/exe"));
+    executable.is_ok_and(|path| path.file_name().is_some_and(|name| name == program))
 }
 
 fn docker_answers() -> bool {

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::progress::seconds;
-use crate::{build, paths, process};
+use crate::{build, host, paths, process};
 
 /// Name of the cluster that `up` makes.
 const CLUSTER: &str = "demo";
@@ -96,11 +97,30 @@ impl Place {
 
     /// The process id of the server, if it runs.
     fn server(&self) -> Option<u32> {
-        let pid: u32 = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
+        let pid: u32 = fs::read_to_string(self.pid_file()).ok()?.lines().next()?.trim().parse().ok()?;
         let executable = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
         // A rebuilt binary shows as "… (deleted)"; another program behind a reused id does not have our name.
         executable.file_name()?.to_str()?.starts_with("sampan").then_some(pid)
     }
+
+    /// Whether the server was started from this build.
+    fn server_is_of(&self, build: &str) -> bool {
+        fs::read_to_string(self.pid_file()).is_ok_and(|text| text.lines().nth(1) == Some(build))
+    }
+
+    fn stop_server(&self, pid: u32) -> Result<()> {
+        process::output(Command::new("kill").arg(pid.to_string()))?;
+        wait(SERVER_STOP, "the server stops", || Ok(self.server().is_none()))
+    }
+}
+
+/// What a server is started from: its program, and what it hands to machines.
+fn build_id() -> Result<String> {
+    let mut hash = Sha256::new();
+    for path in [paths::release_binary(), paths::bundle().join("bundle.json")] {
+        hash.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Builds, starts the server, makes the cluster, runs the workload, and says what was done.
@@ -130,9 +150,14 @@ pub(crate) fn up(options: &build::Options) -> Result<()> {
 
 fn start_server(place: &Place) -> Result<()> {
     fs::create_dir_all(&place.data_dir).with_context(|| format!("cannot make {}", place.data_dir.display()))?;
+    let build = build_id()?;
     if let Some(pid) = place.server() {
-        eprintln!("the server runs already (process {pid})");
-        return Ok(());
+        if place.server_is_of(&build) {
+            eprintln!("the server runs already (process {pid})");
+            return Ok(());
+        }
+        eprintln!("the server (process {pid}) is of another build: restarting it; clusters run on");
+        place.stop_server(pid)?;
     }
     let port = (PORT..PORT + 100)
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
@@ -152,7 +177,8 @@ fn start_server(place: &Place) -> Result<()> {
         .process_group(0)
         .spawn()
         .context("cannot start the server")?;
-    fs::write(place.pid_file(), child.id().to_string()).context("cannot write the server's process id")?;
+    fs::write(place.pid_file(), format!("{}\n{build}\n", child.id()))
+        .context("cannot write the server's process id")?;
     wait(SERVER_START, "the server answers", || Ok(http_get(address, "/readyz")?.starts_with("HTTP/1.1 200")))
         .with_context(|| format!("the end of {}:\n{}", place.log().display(), process::tail(&place.log())))
 }
@@ -213,7 +239,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Stops the server and removes everything that it made.
+/// Stops the server and removes everything that it made; stops the Docker engine too if we started it.
 ///
 /// # Errors
 /// When the server does not stop or Docker refuses to remove something.
@@ -221,16 +247,15 @@ pub(crate) fn down() -> Result<()> {
     let place = Place::find()?;
     if !place.data_dir.join("installation").exists() && place.server().is_none() {
         eprintln!("nothing is up");
-        return Ok(());
+        return host::stop_docker();
     }
     if let Some(pid) = place.server() {
-        process::output(Command::new("kill").arg(pid.to_string()))?;
-        wait(SERVER_STOP, "the server stops", || Ok(place.server().is_none()))?;
+        place.stop_server(pid)?;
     }
     process::output(place.sampan().args(["purge", "--yes"]))?;
     fs::remove_dir_all(&place.data_dir).with_context(|| format!("cannot remove {}", place.data_dir.display()))?;
     eprintln!("everything of this installation is gone");
-    Ok(())
+    host::stop_docker()
 }
 
 /// Waits until the condition is true; what it says last goes into the error.
