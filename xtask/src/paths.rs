@@ -2,13 +2,21 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 
-/// The root of the workspace that this xtask was compiled from.
+/// The root of the workspace that `cargo xtask` was called in. Checkouts may share a target directory, so where this
+/// program was compiled says it only when cargo does not.
 pub(crate) fn workspace() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let called = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        // Another package's cargo may have called us.
+        let ours = called.filter(|dir| dir.ends_with("xtask") && dir.join("Cargo.toml").is_file());
+        let xtask = ours.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        xtask.parent().map_or_else(|| xtask.clone(), Path::to_path_buf)
+    });
+    &ROOT
 }
 
 /// Cargo's target directory.
