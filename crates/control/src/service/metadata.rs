@@ -44,7 +44,9 @@ impl Service {
         fields::one_of("Profile", profile, &["Default", "Serverless", "Edge"])?;
         let runtime = fields::given(&wanted.runtime).unwrap_or("containerd");
         fields::one_of("runtime", runtime, &["docker", "containerd", "Sandboxed-Container.runv"])?;
-        if cluster_type != "ManagedKubernetes" || profile != "Default" || runtime != "containerd" {
+        // Either name of the container runtime gets what creating a cluster with it gets: containerd.
+        let is_sandboxed = runtime == "Sandboxed-Container.runv";
+        if cluster_type != "ManagedKubernetes" || profile != "Default" || is_sandboxed {
             return Ok(Vec::new());
         }
         let only = fields::given(&wanted.kubernetes_version)

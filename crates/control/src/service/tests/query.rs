@@ -132,7 +132,9 @@ async fn versions_quotas_and_the_service() {
     assert_eq!(managed.iter().map(|o| o.version.to_string()).collect::<Vec<_>>(), ["1.36.3", "1.35.2"]);
     assert_eq!(managed[1].upgrades.len(), 1);
     assert_eq!(list(wanted(Some("ManagedKubernetes"), Some("1.35"), None)).expect("versions").len(), 1);
-    assert_eq!(list(wanted(Some("ManagedKubernetes"), None, Some("docker"))).expect("none").len(), 0);
+    for (runtime, count) in [("docker", 2), ("containerd", 2), ("Sandboxed-Container.runv", 0)] {
+        assert_eq!(list(wanted(Some("ManagedKubernetes"), None, Some(runtime))).expect(runtime).len(), count);
+    }
     assert_eq!(list(wanted(Some("Ask"), None, None)).expect("none").len(), 0);
     assert_eq!(field(&list(wanted(None, None, None)).expect_err("missing")), "ClusterType");
     assert_eq!(field(&list(VersionsWanted::default()).expect_err("missing")), "Region");
