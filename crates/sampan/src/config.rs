@@ -15,6 +15,7 @@ use serde::Deserialize;
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) network: Network,
+    pub(crate) docker: Docker,
     pub(crate) kubernetes: Kubernetes,
     pub(crate) quota: Quotas,
     pub(crate) limits: Limits,
@@ -62,6 +63,20 @@ impl Default for Network {
             public_address: Ipv4Addr::LOCALHOST,
             public_ports: (36400, 36999),
         }
+    }
+}
+
+/// `[docker]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Docker {
+    /// Further machines are made only while the host has so much memory available, in MiB; 0: always.
+    pub(crate) memory_reserve_mib: u64,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self { memory_reserve_mib: 512 }
     }
 }
 

@@ -223,7 +223,7 @@ async fn start(
     installation: &str,
 ) -> anyhow::Result<Server> {
     ImageStore::open(&dir.images())?.take_over(&bundle.images_path())?;
-    let provider = DockerProvider::connect(installation)?;
+    let provider = DockerProvider::connect(installation)?.with_memory_reserve(config.docker.memory_reserve_mib);
     let facts = Arc::new(survey(&provider).await);
     let provider: Arc<dyn MachineProvider> = Arc::new(provider);
     let hub = start_hub(dir, &store)?;

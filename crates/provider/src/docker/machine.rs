@@ -20,6 +20,7 @@ use super::{
     create::{self, MACHINE_LABEL},
     engine::{CHANGE_SECONDS, Engine, LOOK_SECONDS, STOP_SECONDS},
     errors::CallError,
+    headroom,
 };
 use crate::{Inventory, MachinePower, MachineSpec, MachineStatus, ProviderError};
 
@@ -33,11 +34,17 @@ const CONSOLE_BYTES_MAX: usize = 1 << 20;
 const LOOKS_AT_ONCE: usize = 8;
 
 impl Engine {
-    /// Makes and starts a machine, or finds and starts it.
-    pub(super) async fn ensure_machine(&self, spec: &MachineSpec) -> Result<MachineStatus, ProviderError> {
+    /// Makes and starts a machine, or finds and starts it. One that is not there is made only while the host has
+    /// `memory_reserve_mib` MiB of memory available.
+    pub(super) async fn ensure_machine(
+        &self,
+        spec: &MachineSpec,
+        memory_reserve_mib: u64,
+    ) -> Result<MachineStatus, ProviderError> {
         let _turn = self.turn().await?;
         for look in 0..BUSY_LOOKS {
             let Some(found) = self.inspect(&spec.name).await? else {
+                headroom::check(&spec.name, memory_reserve_mib).await?;
                 match self.create(&spec.name, create::machine(self, spec)).await {
                     Ok(()) => self.start_machine(&spec.name, &Place::wanted(spec)).await?,
                     // Another call of ours is making or removing it this moment.

@@ -10,6 +10,7 @@ mod engine;
 mod errors;
 mod events;
 mod facts;
+mod headroom;
 mod machine;
 mod network;
 mod ranges;
@@ -31,6 +32,7 @@ use engine::Engine;
 #[derive(Clone)]
 pub struct DockerProvider {
     shared: Arc<Shared>,
+    memory_reserve_mib: u64,
 }
 
 struct Shared {
@@ -64,7 +66,14 @@ impl DockerProvider {
             )));
         }
         let shared = Shared { owner: installation_id.to_owned(), socket: socket.to_owned(), engine: Mutex::new(None) };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), memory_reserve_mib: 0 })
+    }
+
+    /// Makes further machines only while the host has at least so much memory available, in MiB; 0 asks for nothing.
+    /// Machines that exist are started all the same.
+    #[must_use]
+    pub fn with_memory_reserve(self, memory_reserve_mib: u64) -> Self {
+        Self { memory_reserve_mib, ..self }
     }
 
     /// Whether the engine has this image.
@@ -114,7 +123,7 @@ impl MachineProvider for DockerProvider {
     }
 
     async fn ensure_machine(&self, spec: &MachineSpec) -> Result<MachineStatus, ProviderError> {
-        self.on_engine(|engine| async move { engine.ensure_machine(spec).await }).await
+        self.on_engine(|engine| async move { engine.ensure_machine(spec, self.memory_reserve_mib).await }).await
     }
 
     async fn machine(&self, name: &str) -> Result<Option<MachineStatus>, ProviderError> {
