@@ -67,6 +67,9 @@ pub trait ClusterAccess: Send + Sync + 'static {
     async fn apply_base(&self, cluster: &Cluster) -> Outcome<()>;
     /// `Ok` when the cluster's DNS service has a ready endpoint; else what is missing.
     async fn dns_ready(&self, cluster: &Cluster) -> Outcome<()>;
+    /// `Ok` when pods can be made in the namespace `default`: its service account is there, which the controller manager
+    /// makes a moment after the API server answers.
+    async fn default_account_ready(&self, cluster: &Cluster) -> Outcome<()>;
     /// Nodes as seen now.
     async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>>;
     /// Sets `spec.podCIDR`, labels and taints that a kubelet may not set itself. Idempotent.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Node, ServiceAccount},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams},
@@ -183,6 +186,14 @@ impl ClusterAccess for TunnelAccess {
             return Ok(());
         }
         Err(Fault::unavailable(format!("no pod answers for the DNS service of cluster {} yet", cluster.id)))
+    }
+
+    async fn default_account_ready(&self, cluster: &Cluster) -> Outcome<()> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(&cluster.id).await?, "default");
+        match call("its default service account", accounts.get_opt("default")).await? {
+            Some(_) => Ok(()),
+            None => Err(Fault::unavailable("the service account default/default is not there yet")),
+        }
     }
 
     async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>> {

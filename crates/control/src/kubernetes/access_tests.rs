@@ -160,6 +160,18 @@ async fn dns_needs_a_ready_endpoint() {
 }
 
 #[tokio::test]
+async fn pods_need_the_default_service_account() {
+    const PATH: &str = "GET /api/v1/namespaces/default/serviceaccounts/default";
+    let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
+    let mut missing = status(404, "not found");
+    missing["reason"] = json!("NotFound");
+    let world = world(vec![(PATH, 404, missing), (PATH, 200, account)]);
+    let access = access(&world);
+    assert!(access.default_account_ready(&sample_cluster()).await.unwrap_err().retryable());
+    access.default_account_ready(&sample_cluster()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_drain_names_the_budget_that_blocks_it() {
     let pod = |name: &str, owner: &str| {
         json!({"metadata": {"name": name, "namespace": "default", "ownerReferences": [

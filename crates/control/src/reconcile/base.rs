@@ -22,6 +22,22 @@ pub(super) async fn apply(ctx: &Context, scope: &Scope) -> Step {
     }
 }
 
+/// Whether pods can be made: a cluster is not running before its users can begin. Asked only until then.
+pub(super) async fn accounts(ctx: &Context, scope: &Scope) -> Step {
+    let cluster = &scope.cluster;
+    if cluster.first_running.is_some() || ctx.memory.account_was_seen(&cluster.id) {
+        return Step::Done;
+    }
+    let call = ctx.access.default_account_ready(cluster);
+    match within(ACCESS_CALL_MAX, "asking for the default service account", call).await {
+        Ok(()) => {
+            ctx.memory.set_account_seen(&cluster.id);
+            Step::Done
+        }
+        Err(fault) => Step::Waiting(fault.message),
+    }
+}
+
 /// Whether DNS answers. Asked only until the cluster is running for the first time; a cluster without nodes has none.
 pub(super) async fn dns(ctx: &Context, scope: &Scope) -> Step {
     if scope.cluster.first_running.is_some() || scope.workers().next().is_none() {

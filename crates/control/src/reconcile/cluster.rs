@@ -83,7 +83,13 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
     );
     let blocked = || Step::Blocked("waits for the control plane".to_owned());
     let (base_step, dns, found) = if api == Step::Done {
-        let (base_step, dns, found) = join!(base::apply(ctx, scope), base::dns(ctx, scope), nodes::settle(ctx, scope));
+        let (base_step, accounts, dns, found) = join!(
+            base::apply(ctx, scope),
+            base::accounts(ctx, scope),
+            base::dns(ctx, scope),
+            nodes::settle(ctx, scope)
+        );
+        let base_step = Step::all([base_step, accounts]);
         if let Err(fault) = &found {
             tracing::debug!(cluster = scope.cluster.id, error = %fault, "the nodes cannot be looked at");
         }

@@ -86,6 +86,7 @@ struct Inner {
     networks: HashSet<String>,
     certificates: HashMap<String, Instant>,
     base: HashSet<String>,
+    accounts: HashSet<String>,
     topologies: HashMap<String, u64>,
     machines: HashMap<String, MachineMemory>,
     announced: HashMap<String, BTreeSet<String>>,
@@ -146,6 +147,15 @@ impl Memory {
         self.inner().base.insert(cluster_id.to_owned());
     }
 
+    /// Whether the cluster had its default service account already.
+    pub(super) fn account_was_seen(&self, cluster_id: &str) -> bool {
+        self.inner().accounts.contains(cluster_id)
+    }
+
+    pub(super) fn set_account_seen(&self, cluster_id: &str) {
+        self.inner().accounts.insert(cluster_id.to_owned());
+    }
+
     /// Answers whether the topology is another than before.
     pub(super) fn set_topology(&self, cluster_id: &str, topology: u64) -> bool {
         self.inner().topologies.insert(cluster_id.to_owned(), topology) != Some(topology)
@@ -172,6 +182,7 @@ impl Memory {
         let mut inner = self.inner();
         inner.certificates.remove(cluster_id);
         inner.base.remove(cluster_id);
+        inner.accounts.remove(cluster_id);
         inner.topologies.remove(cluster_id);
         inner.announced.remove(cluster_id);
         inner.rolled_back.remove(cluster_id);

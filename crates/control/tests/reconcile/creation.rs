@@ -163,6 +163,21 @@ async fn a_rollback_gives_back_machines_that_were_there_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn running_means_that_pods_can_be_made() {
+    for workers in [0, 1] {
+        let (mut bench, order) = (Bench::started().await, Order::new(1, workers));
+        bench.world.state().without_account.insert(order.cluster_id());
+        orders::create(&bench.store, &order, bench.now()).await;
+        bench.pass(Duration::from_secs(60)).await;
+        assert_eq!(bench.cluster(&order).state, ClusterState::Initial);
+        let (_, message) = bench.stage(&order.creation_task(), "components");
+        assert!(message.contains("default service account"), "{message}");
+        bench.world.state().without_account.clear();
+        bench.until_state(&order, ClusterState::Running).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_cluster_moves_away_from_a_taken_port() {
     let (mut bench, one, two) = (Bench::started().await, Order::new(1, 1), Order::new(2, 1));
     bench.world.state().taken_ports.extend([one.port(), 20_000]);

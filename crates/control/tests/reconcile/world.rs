@@ -162,6 +162,8 @@ pub(crate) struct State {
     pub(crate) sick: BTreeSet<String>,
     /// Nodes with a pod that cannot be evicted.
     pub(crate) undrainable: BTreeSet<String>,
+    /// Clusters whose controller manager has made no service accounts yet.
+    pub(crate) without_account: BTreeSet<String>,
     /// APIs that do not answer.
     pub(crate) api_down: BTreeSet<String>,
     /// Nodes that were drained, in order.
@@ -404,6 +406,19 @@ impl ClusterAccess for Session {
                 match world.state().base.contains(&cluster.id) && has_node {
                     true => Ok(()),
                     false => Err(Fault::unavailable("the DNS service has no ready endpoint")),
+                }
+            })
+            .await
+    }
+
+    async fn default_account_ready(&self, cluster: &Cluster) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster)?;
+                match world.state().without_account.contains(&cluster.id) {
+                    true => Err(Fault::unavailable("the default service account is not there yet")),
+                    false => Ok(()),
                 }
             })
             .await
