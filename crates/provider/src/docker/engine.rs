@@ -1,6 +1,6 @@
 //! The connection to the engine.
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{fmt::Display, future::Future, path::PathBuf, time::Duration};
 
 use bollard::{BollardRequest, ClientVersion, Docker, body_full, errors::Error as BollardError};
 use futures::FutureExt;
@@ -136,6 +136,12 @@ impl Engine {
             cpus: info.ncpu.and_then(|n| u64::try_from(n).ok()).unwrap_or(1),
             memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         })
+    }
+
+    /// Where the engine keeps images and volumes.
+    pub(super) async fn root_dir(&self) -> Result<Option<PathBuf>, ProviderError> {
+        let info = self.call("ask the engine for its directory", LOOK_SECONDS, self.docker.info()).await?;
+        Ok(info.docker_root_dir.filter(|dir| !dir.is_empty()).map(PathBuf::from))
     }
 }
 

@@ -15,7 +15,7 @@ mod machine;
 mod network;
 mod ranges;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -74,6 +74,14 @@ impl DockerProvider {
     #[must_use]
     pub fn with_memory_reserve(self, memory_reserve_mib: u64) -> Self {
         Self { memory_reserve_mib, ..self }
+    }
+
+    /// Where the engine keeps images and volumes, as a path on its host.
+    ///
+    /// # Errors
+    /// Unavailable when the engine does not answer.
+    pub async fn root_dir(&self) -> Result<Option<PathBuf>, ProviderError> {
+        self.on_engine(|engine| async move { engine.root_dir().await }).await
     }
 
     /// Whether the engine has this image.

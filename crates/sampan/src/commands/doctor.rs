@@ -13,7 +13,10 @@ use crate::{
 
 /// What a first cluster with two nodes needs.
 const MEMORY_BYTES_MIN: u64 = 2 << 30;
-const DISK_BYTES_MIN: u64 = 5 << 30;
+/// The database, images that users load, the server's log.
+const DATA_BYTES_MIN: u64 = 1 << 30;
+/// Images and the machines' volumes.
+const DOCKER_BYTES_MIN: u64 = 5 << 30;
 const INOTIFY_INSTANCES_MIN: u64 = 512;
 const INOTIFY_WATCHES_MIN: u64 = 65_536;
 const OPEN_FILES_MIN: u64 = 65_536;
@@ -48,7 +51,8 @@ pub(crate) async fn run(global: &Global) -> anyhow::Result<()> {
     ));
     findings.push(limit("open files", "/proc/sys/fs/file-max", OPEN_FILES_MIN, "fs.file-max"));
     findings.push(limit("processes", "/proc/sys/kernel/pid_max", PIDS_MIN, "kernel.pid_max"));
-    findings.push(disk(&super::data_dir(global)?));
+    let elsewhere = "free some, or give --data-dir another place";
+    findings.push(disk("data directory", &super::data_dir(global)?, DATA_BYTES_MIN, elsewhere));
     let docker = docker().await;
     findings.extend(docker);
     let values: Vec<Value> = findings.iter().map(Finding::to_json).collect();
@@ -106,11 +110,13 @@ fn memory() -> Finding {
         .find_map(|line| line.strip_prefix("MemAvailable:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
         .unwrap_or_default();
-    let gib = kib as f64 / f64::from(1 << 20);
+    let available = gibibytes(kib * 1024);
     if kib * 1024 >= MEMORY_BYTES_MIN {
-        Finding::new("memory", Verdict::Good, format!("{gib:.1} GiB available"))
+        Finding::new("memory", Verdict::Good, format!("{available} available"))
     } else {
-        let text = format!("{gib:.1} GiB available; a first cluster needs about 1 GiB: end other programs");
+        let min = gibibytes(MEMORY_BYTES_MIN);
+        let text =
+            format!("{available} available, a cluster with two nodes and its pods needs {min}: end other programs");
         Finding::new("memory", Verdict::Bad, text)
     }
 }
@@ -134,16 +140,41 @@ fn limit(what: &'static str, path: &str, min: u64, parameter: &str) -> Finding {
     }
 }
 
-fn disk(dir: &Path) -> Finding {
+/// Whether there is room on the disk of a directory, or of the directory that it will be made in.
+fn disk(what: &'static str, dir: &Path, bytes_min: u64, remedy: &str) -> Finding {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stat) => {
             let bytes = stat.blocks_available() * stat.fragment_size();
-            let text = format!("{:.1} GiB free at {}", bytes as f64 / f64::from(1 << 30), existing.display());
-            let verdict = if bytes >= DISK_BYTES_MIN { Verdict::Good } else { Verdict::Bad };
-            Finding::new("disk", verdict, text)
+            let text = format!("{} free at {}", gibibytes(bytes), existing.display());
+            if bytes >= bytes_min {
+                Finding::new(what, Verdict::Good, text)
+            } else {
+                let min = gibibytes(bytes_min);
+                Finding::new(what, Verdict::Bad, format!("{text}, a first cluster needs {min}: {remedy}"))
+            }
         }
-        Err(error) => Finding::new("disk", Verdict::Warning, format!("{}: {error}", existing.display())),
+        Err(error) => Finding::new(what, Verdict::Warning, format!("{}: {error}", existing.display())),
+    }
+}
+
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// The disk of the engine's directory, which is seldom that of the data directory.
+async fn docker_disk(provider: &DockerProvider) -> Option<Finding> {
+    const WHAT: &str = "Docker's directory";
+    let dir = match provider.root_dir().await {
+        Ok(dir) => dir?,
+        // That the engine does not answer is said by its own check.
+        Err(_) => return None,
+    };
+    if dir.exists() {
+        let remedy = "`docker system df` says what uses it; or set `data-root` of dockerd";
+        Some(disk(WHAT, &dir, DOCKER_BYTES_MIN, remedy))
+    } else {
+        Some(Finding::new(WHAT, Verdict::Warning, format!("{} cannot be seen from here", dir.display())))
     }
 }
 
@@ -157,8 +188,8 @@ async fn docker() -> Vec<Finding> {
     };
     let engine = match provider.capacity().await {
         Ok(capacity) => {
-            let gib = capacity.memory_bytes as f64 / f64::from(1 << 30);
-            Finding::new("Docker", Verdict::Good, format!("answers; {} cores, {gib:.1} GiB", capacity.cpus))
+            let memory = gibibytes(capacity.memory_bytes);
+            Finding::new("Docker", Verdict::Good, format!("answers; {} cores, {memory}", capacity.cpus))
         }
         Err(error) => Finding::new("Docker", Verdict::Bad, error.to_string()),
     };
@@ -173,5 +204,5 @@ async fn docker() -> Vec<Finding> {
             Err(error) => Finding::new("node image", Verdict::Bad, error.to_string()),
         },
     };
-    vec![engine, image]
+    [Some(engine), docker_disk(&provider).await, Some(image)].into_iter().flatten().collect()
 }
