@@ -16,7 +16,11 @@ dir=$(GOFLAGS=-mod=mod go mod download -json "k8s.io/kubernetes@v$version" | sed
   # The settings that upstream's own executables are built with.
   grep -E '^godebug ' "$dir/go.mod" || true
   sed -n '/^godebug (/,/^)/p' "$dir/go.mod"
-  echo "tool k8s.io/kubernetes/test/images/agnhost"
+  # Built from this module too; kubeadm only for the benchmark.
+  echo "tool ("
+  echo "	k8s.io/kubernetes/cmd/kubeadm"
+  echo "	k8s.io/kubernetes/test/images/agnhost"
+  echo ")"
   echo "require k8s.io/kubernetes v$version"
   echo "replace ("
   sed -n 's,^\s*\(k8s.io/[^ ]*\) => \./staging.*,\t\1 => \1 '"$sibling"',p' "$dir/go.mod"

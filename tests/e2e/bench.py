@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import peer_kubeadm
 from clients import Classic, managed_cluster, task_succeeds, wait_gone
 from installation import Installation, kubectl, wait_until
 
@@ -142,6 +143,19 @@ def clusters(installation):
     say(f"CreateCluster to running, two Ready nodes, DNS (median of {ROUNDS})", f"{statistics.median(times):.1f} s",
         "at most 6 s")
     say("  fastest, slowest", f"{min(times):.1f} s, {max(times):.1f} s")
+    return statistics.median(times)
+
+
+def peer(ours):
+    """The same cluster by other means, on the same machine in the same run."""
+    times = peer_kubeadm.measure(ROUNDS)
+    if times is None:
+        say("the same cluster with kubeadm", "not built", "cargo xtask build --peer")
+        return
+    median = statistics.median(times)
+    say(f"the same cluster with kubeadm (median of {ROUNDS})", f"{median:.1f} s")
+    say("  fastest, slowest", f"{min(times):.1f} s, {max(times):.1f} s")
+    say("  ratio of the medians, kubeadm to Sampan", f"{median / ours:.1f}")
 
 
 def many(installation):
@@ -169,7 +183,7 @@ def main():
     installation = Installation("[quota]\nmanaged_clusters = 40\n").start()
     installation.values = installation.access()
     try:
-        clusters(installation)
+        peer(clusters(installation))
         many(installation)
     finally:
         installation.destroy()

@@ -11,8 +11,9 @@ use crate::{build, paths, test};
 /// # Errors
 /// When the build or a measurement fails.
 pub(crate) fn bench() -> Result<()> {
-    build::run(&build::Options::default())?;
+    build::run(&build::Options { peer: true, ..build::Options::default() })?;
     let mut command = test::python("bench.py")?;
+    command.env("SAMPAN_PEER", paths::peer());
     finish("the benchmark", &mut command)
 }
 

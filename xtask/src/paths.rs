@@ -37,6 +37,11 @@ pub(crate) fn bundle() -> PathBuf {
     target().join("release/sampan-bundle")
 }
 
+/// What the benchmark compares with: kubeadm and the images that it makes a cluster of.
+pub(crate) fn peer() -> PathBuf {
+    target().join("bench/kubeadm")
+}
+
 /// The folder with the Go modules of the distribution.
 pub(crate) fn distro() -> PathBuf {
     workspace().join("distro")

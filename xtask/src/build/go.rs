@@ -57,7 +57,7 @@ const CNI_PLUGINS: [(&str, &str); 4] = [
 /// # Errors
 /// When one of them does not build; the error carries the end of its log.
 pub(crate) fn build(config: &Config) -> Result<Executables> {
-    let toolchain = process::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))?;
+    let toolchain = toolchain()?;
     let make = |executable: Executable<'_>| executable.make(&toolchain);
     let mut kubernetes = Vec::new();
     for version in &config.kubernetes {
@@ -99,10 +99,33 @@ fn plain<'a>(name: &str, module: &'a str, package: &'a str, variables: Vec<Strin
     Executable { name: name.to_owned(), module, module_file: None, package, variables, c_tags: None }
 }
 
-/// Clients refuse to talk to a server whose version they cannot parse, hence the variables.
+/// Builds kubeadm, which no cluster of ours needs: only the benchmark compares with it.
+///
+/// # Errors
+/// When it does not build; the error carries the end of its log.
+pub(crate) fn kubeadm(kubernetes: &Kubernetes) -> Result<Artifact> {
+    let kubeadm = Executable {
+        module_file: Some(&kubernetes.minor),
+        ..plain("kubeadm", "kubernetes", "k8s.io/kubernetes/cmd/kubeadm", version_variables(kubernetes))
+    };
+    kubeadm.make(&toolchain()?)
+}
+
+fn toolchain() -> Result<String> {
+    process::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))
+}
+
 fn kubernetes_components(kubernetes: &Kubernetes) -> Executable<'_> {
+    Executable {
+        module_file: Some(&kubernetes.minor),
+        ..plain(&format!("kubernetes-{}", kubernetes.version), "kubernetes", ".", version_variables(kubernetes))
+    }
+}
+
+/// Clients refuse to talk to a server whose version they cannot parse.
+fn version_variables(kubernetes: &Kubernetes) -> Vec<String> {
     let minor = kubernetes.minor.trim_start_matches("1.");
-    let variables = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
+    ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
         .into_iter()
         .flat_map(|package| {
             [
@@ -112,11 +135,7 @@ fn kubernetes_components(kubernetes: &Kubernetes) -> Executable<'_> {
                 format!("{package}.gitTreeState=clean"),
             ]
         })
-        .collect();
-    Executable {
-        module_file: Some(&kubernetes.minor),
-        ..plain(&format!("kubernetes-{}", kubernetes.version), "kubernetes", ".", variables)
-    }
+        .collect()
 }
 
 fn agnhost(kubernetes: &Kubernetes) -> Executable<'_> {

@@ -22,8 +22,16 @@ const LABEL: &str = "io.sampan.component";
 const OLD_IMAGES_KEPT: usize = 2;
 
 /// Names of the Kubernetes components in one executable.
-const COMPONENTS: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
+pub(crate) const COMPONENTS: [&str; 8] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-controllers",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+];
 
 type BuildContext = Tree<BufWriter<ChildStdin>>;
 

@@ -7,6 +7,7 @@ mod go;
 mod image;
 mod layer;
 mod oci;
+mod peer;
 mod pods;
 mod rootfs;
 mod rust;
@@ -32,7 +33,10 @@ use pods::DebianLayers;
 pub(crate) struct Options {
     /// Do not compile the Rust binary: take the last one, or none if there is none.
     #[arg(long)]
-    no_rust: bool,
+    pub(crate) no_rust: bool,
+    /// Also build kubeadm and its images, which the benchmark compares with.
+    #[arg(long)]
+    pub(crate) peer: bool,
 }
 
 /// What is made beside the Go executables.
@@ -55,6 +59,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let images = pods::images(&config, &others.layers, &go)?;
     let node = image::build(&others.rootfs, &config, &go, others.binary.as_deref())?;
     bundle::write(&config, &go, &images, &node)?;
+    if options.peer {
+        peer::write(&config, &go, &others.rootfs, &images)?;
+    }
     cache::prune()?;
     eprintln!("built {node} and {} in {}", paths::bundle().display(), seconds(start.elapsed()));
     Ok(())

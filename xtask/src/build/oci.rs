@@ -17,6 +17,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
 /// One image of the layout.
+#[derive(Clone)]
 pub(crate) struct Image {
     /// Full names, such as `registry.k8s.io/pause:3.10.2`.
     pub(crate) names: Vec<String>,

@@ -16,7 +16,8 @@ use super::oci::Image;
 use super::rootfs;
 use crate::process;
 
-const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// In the environment of every image.
+pub(crate) const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
