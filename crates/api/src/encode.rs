@@ -60,19 +60,27 @@ pub fn encode_answer<T: Serialize>(
     format: Format,
     request_id: &str,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    encode_value(operation, serde_json::to_value(value)?, format, request_id)
+    encode_json(operation, serde_json::to_string(value)?, format, request_id)
 }
 
-/// As [`encode_answer`], for a body that is JSON already: nothing is copied.
-pub fn encode_value(
+/// As [`encode_answer`], for a body that is compact JSON text already: what goes out as JSON is not read again.
+pub fn encode_json(
     operation: &Operation,
-    mut value: Value,
+    json: String,
     format: Format,
     request_id: &str,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    if operation.answer == Answer::Object
-        && let Value::Object(fields) = &mut value
-    {
+    let is_object = operation.answer == Answer::Object && json.starts_with('{');
+    if format == Format::Json && operation.answer != Answer::Text {
+        if !is_object {
+            return Ok(json.into_bytes());
+        }
+        if !json.contains("\"request_id\"") && !json.contains("\"RequestId\"") {
+            return Ok(with_request_id(&json, request_id));
+        }
+    }
+    let mut value: Value = serde_json::from_str(&json)?;
+    if let (true, Value::Object(fields)) = (is_object, &mut value) {
         fill_request_id(fields, request_id);
     }
     match (format, &value) {
@@ -80,6 +88,14 @@ pub fn encode_value(
         (Format::Json, _) => serde_json::to_vec(&value),
         (Format::Xml, _) => Ok(to_xml(&format!("{}Response", operation.name), &value).into_bytes()),
     }
+}
+
+/// Puts the request id before the first field of an object that has none of that name. Request ids are ours: they need no
+/// escapes.
+fn with_request_id(object: &str, request_id: &str) -> Vec<u8> {
+    let fields = &object[1..];
+    let comma = if fields == "}" { "" } else { "," };
+    ["{\"RequestId\":\"", request_id, "\"", comma, fields].concat().into_bytes()
 }
 
 fn fill_request_id(fields: &mut Map<String, Value>, request_id: &str) {
@@ -199,6 +215,12 @@ mod tests {
         );
         let body = encode_answer(&DESCRIBE_CLUSTER_DETAIL, &json!({"name": "a"}), Format::Json, "R-1").unwrap();
         assert_eq!(String::from_utf8(body).unwrap(), r#"{"RequestId":"R-1","name":"a"}"#);
+        let body = encode_answer(&DESCRIBE_CLUSTER_DETAIL, &json!({}), Format::Json, "R-1").unwrap();
+        assert_eq!(String::from_utf8(body).unwrap(), r#"{"RequestId":"R-1"}"#);
+        let named = json!({"name": "\"request_id\"", "request_id": ""});
+        let body = encode_answer(&DESCRIBE_CLUSTER_DETAIL, &named, Format::Json, "R-1").unwrap();
+        let expected = json!({"RequestId": "R-1", "name": "\"request_id\"", "request_id": "R-1"});
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
         let body = encode_answer(&DESCRIBE_CLUSTER_LOGS, &json!([{"ID": 1}]), Format::Json, "R-1").unwrap();
         assert_eq!(String::from_utf8(body).unwrap(), r#"[{"ID":1}]"#);
     }

@@ -7,7 +7,6 @@ use sampan_api::{Decoded, Operation, Refusal};
 use sampan_control::service::{RequestContext, Service};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
 /// A verified request on its way to a handler.
 pub struct Call {
@@ -47,14 +46,14 @@ impl Call {
 /// A successful answer; its status is the operation's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The body: an object, an array, or bare text (a JSON string where the operation answers text).
-    pub body: Value,
+    /// The body as compact JSON text: an object, an array, or a string where the operation answers bare text.
+    pub json: String,
 }
 
 impl Reply {
     /// An answer with this body.
     pub fn new<T: Serialize>(body: &T) -> Result<Self, Refusal> {
-        serde_json::to_value(body).map(|body| Self { body }).map_err(|error| {
+        serde_json::to_string(body).map(|json| Self { json }).map_err(|error| {
             Refusal::new(sampan_api::Code::InternalError, format!("the answer cannot be written: {error}"))
         })
     }

@@ -81,7 +81,7 @@ impl World {
             content_type: Some("application/json".into()),
             body: if body.is_null() { bytes::Bytes::new() } else { body.to_string().into() },
         });
-        reply.await.map(|reply| reply.body)
+        reply.await.map(|reply| serde_json::from_str(&reply.json).unwrap())
     }
 
     /// A running cluster, as the controllers would leave it.

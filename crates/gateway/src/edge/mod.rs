@@ -387,13 +387,12 @@ fn log_refusal(refusal: Refusal, operation: &str, request_id: &str) -> Refusal {
 
 fn write_reply(route: &Route, reply: Reply, accept: Option<&str>, request_id: &str) -> Result<Response<Body>, Refusal> {
     let status = StatusCode::from_u16(route.operation.status).unwrap_or(StatusCode::OK);
-    if let (AnswerKind::Text, serde_json::Value::String(text)) = (route.operation.answer, &reply.body) {
-        return Ok(respond(status, "text/plain; charset=utf-8", text.clone().into(), request_id));
-    }
     let format = Format::for_answer(accept);
-    let body = sampan_api::encode::encode_value(route.operation, reply.body, format, request_id)
+    let is_text = route.operation.answer == AnswerKind::Text && reply.json.starts_with('"');
+    let content_type = if is_text { "text/plain; charset=utf-8" } else { format.content_type() };
+    let body = sampan_api::encode::encode_json(route.operation, reply.json, format, request_id)
         .map_err(|error| Refusal::new(Code::InternalError, format!("the answer cannot be written: {error}")))?;
-    Ok(respond(status, format.content_type(), body.into(), request_id))
+    Ok(respond(status, content_type, body.into(), request_id))
 }
 
 fn write_refusal(refusal: &Refusal, accept: Option<&str>, request_id: &str, host: &str) -> Response<Body> {

@@ -8,7 +8,8 @@ use sampan_control::service::{
     cluster_state_word,
     credentials::internal_url,
 };
-use sampan_store::model::{Cluster, LogLine, MaintenanceWindow, ProxyMode};
+use sampan_store::model::{Addon, Cluster, LogLine, MaintenanceWindow, ProxyMode};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{requested, tags, time};
@@ -87,10 +88,11 @@ fn load_balancer(cluster: &Cluster) -> &str {
     named.unwrap_or(&cluster.network.api_load_balancer_id)
 }
 
-/// The API server's addresses as the JSON document that `master_url` is.
+/// The API server's addresses as the JSON document that `master_url` is. URLs need no escapes.
 fn master_url(cluster: &Cluster, facts: &ClusterFacts) -> String {
     let public = facts.public_url.as_deref().unwrap_or_default();
-    json!({ "api_server_endpoint": public, "intranet_api_server_endpoint": internal_url(cluster) }).to_string()
+    let internal = internal_url(cluster);
+    format!(r#"{{"api_server_endpoint":"{public}","intranet_api_server_endpoint":"{internal}"}}"#)
 }
 
 /// The same addresses as today's clients read them.
@@ -113,24 +115,55 @@ fn rrsa(request: &Value) -> Option<types::RrsaConfig> {
     Some(types::RrsaConfig { enabled: Some(enabled), ..types::RrsaConfig::default() })
 }
 
+/// What `meta_data` is, as a JSON document.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MetaData<'a> {
+    addons: Vec<MetaAddon<'a>>,
+    kubernetes_version: &'a str,
+    runtime: &'a str,
+    runtime_version: &'a str,
+    runtime_requested: Option<&'a str>,
+    cluster_domain: &'a str,
+    #[serde(rename = "ServiceCIDR")]
+    service_cidr: String,
+    timezone: Option<&'a str>,
+    #[serde(rename = "VSwitchIds")]
+    vswitch_ids: &'a [String],
+}
+
+#[derive(Serialize)]
+struct MetaAddon<'a> {
+    name: &'a str,
+    version: Option<&'a str>,
+    config: Option<&'a str>,
+    disabled: bool,
+    installed: bool,
+}
+
 fn meta_data(cluster: &Cluster, facts: &ClusterFacts) -> String {
-    let addons: Vec<Value> = cluster
-        .addons
-        .iter()
-        .map(|addon| {
-            json!({
-                "name": addon.name, "version": addon.version, "config": addon.config, "disabled": addon.disabled,
-                "installed": addon.installed,
-            })
-        })
-        .collect();
-    json!({
-        "Addons": addons, "KubernetesVersion": cluster.version, "Runtime": "containerd",
-        "RuntimeVersion": facts.containerd_version, "RuntimeRequested": cluster.runtime_requested,
-        "ClusterDomain": cluster.network.cluster_domain, "ServiceCIDR": cluster.network.service_cidr,
-        "Timezone": cluster.control_plane.timezone, "VSwitchIds": cluster.network.vswitch_ids,
-    })
-    .to_string()
+    let document = MetaData {
+        addons: cluster.addons.iter().map(meta_addon).collect(),
+        kubernetes_version: &cluster.version,
+        runtime: "containerd",
+        runtime_version: &facts.containerd_version,
+        runtime_requested: cluster.runtime_requested.as_deref(),
+        cluster_domain: &cluster.network.cluster_domain,
+        service_cidr: cluster.network.service_cidr.to_string(),
+        timezone: cluster.control_plane.timezone.as_deref(),
+        vswitch_ids: &cluster.network.vswitch_ids,
+    };
+    serde_json::to_string(&document).unwrap_or_default()
+}
+
+fn meta_addon(addon: &Addon) -> MetaAddon<'_> {
+    MetaAddon {
+        name: &addon.name,
+        version: addon.version.as_deref(),
+        config: addon.config.as_deref(),
+        disabled: addon.disabled,
+        installed: addon.installed,
+    }
 }
 
 fn maintenance_window(window: Option<&MaintenanceWindow>) -> types::MaintenanceWindow {
