@@ -38,6 +38,16 @@ pub struct NodeView {
     pub kubelet_version: String,
 }
 
+/// How far a cluster's API server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiReadiness {
+    /// All is there.
+    Ready,
+    /// It serves whoever has all rights, while it still makes what others need, such as the system's roles; says what is
+    /// missing.
+    Starting(String),
+}
+
 /// Readiness of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeReadiness {
@@ -61,8 +71,8 @@ pub enum DrainOutcome {
 /// A cluster's Kubernetes API, reached through the tunnel of its control plane's machine.
 #[async_trait]
 pub trait ClusterAccess: Send + Sync + 'static {
-    /// `Ok` when `/readyz` answers ok; else why not.
-    async fn ready(&self, cluster: &Cluster) -> Outcome<()>;
+    /// How far the API server is, by `/readyz`; an error when it does not answer.
+    async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness>;
     /// Applies everything a cluster of ours has from the start (RBAC, CoreDNS, metrics-server, …). Idempotent.
     async fn apply_base(&self, cluster: &Cluster) -> Outcome<()>;
     /// `Ok` when the cluster's DNS service has a ready endpoint; else what is missing.

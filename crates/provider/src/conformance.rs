@@ -11,8 +11,8 @@ use futures::{FutureExt, StreamExt, future::join_all};
 use ipnet::Ipv4Net;
 
 use crate::{
-    BalancerSpec, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, OWNER_LABEL,
-    ProviderError, ProviderEvent,
+    BalancerSpec, CPU_WEIGHT, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus, NetworkSpec,
+    OWNER_LABEL, ProviderError, ProviderEvent,
 };
 
 /// How long anything may take before the suite gives up on it.
@@ -337,6 +337,7 @@ pub fn machine(id: &str, what: &str, image: &str, range: Ipv4Net, place: u32) ->
         mounts: Vec::new(),
         volumes: [("/data".to_owned(), "data".to_owned())].into(),
         cpu_millis: Some(1000),
+        cpu_weight: CPU_WEIGHT,
         memory_bytes: Some(256 << 20),
         labels: [("test".to_owned(), what.to_owned())].into(),
     }

@@ -56,6 +56,9 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// The share of processor time of an ordinary machine, in the unit of Docker's `--cpu-shares`.
+pub const CPU_WEIGHT: u16 = 1024;
+
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSpec {
@@ -79,6 +82,9 @@ pub struct MachineSpec {
     pub volumes: BTreeMap<String, String>,
     /// CPU limit in thousandths of a core; `None`: no limit.
     pub cpu_millis: Option<u64>,
+    /// How much processor time the machine gets, in proportion to others, when there is not enough for all;
+    /// [`CPU_WEIGHT`] is ordinary.
+    pub cpu_weight: u16,
     /// Memory limit in bytes; `None`: no limit.
     pub memory_bytes: Option<u64>,
     /// Labels beside the owner's.

@@ -28,7 +28,7 @@ use super::{
     pki::Pki,
     watch,
 };
-use crate::ports::{ClusterAccess, DrainOutcome, NodeView, NodeWanted};
+use crate::ports::{ApiReadiness, ClusterAccess, DrainOutcome, NodeView, NodeWanted};
 
 /// Time for one request; the API server's own limit for ordinary requests is a minute.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -136,31 +136,34 @@ async fn client(
     Ok(client)
 }
 
-/// Only the checks that fail, of the list that `/readyz` answers; any other message as it is.
-fn what_is_not_ready(message: &str) -> String {
-    let failing: Vec<&str> = message
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("[-]")?.split_whitespace().next())
-        .map(|check| check.trim_start_matches("poststarthook/"))
-        .collect();
+/// What the list that `/readyz` answers says: an API server that only has to end its hooks after the start serves already.
+fn unready(mut fault: Fault) -> Outcome<ApiReadiness> {
+    const HOOK: &str = "poststarthook/";
+    let failing: Vec<&str> =
+        fault.message.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split_whitespace().next()).collect();
     if failing.is_empty() {
-        message.to_owned()
-    } else {
-        format!("the API server still has to do: {}", failing.join(", "))
+        return Err(fault);
     }
+    let names: Vec<&str> = failing.iter().map(|check| check.trim_start_matches(HOOK)).collect();
+    let message = format!("the API server still has to do: {}", names.join(", "));
+    if failing.iter().all(|check| check.starts_with(HOOK)) {
+        return Ok(ApiReadiness::Starting(message));
+    }
+    fault.message = message;
+    Err(fault)
 }
 
 #[async_trait]
 impl ClusterAccess for TunnelAccess {
-    async fn ready(&self, cluster: &Cluster) -> Outcome<()> {
+    async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness> {
         let client = self.client(&cluster.id).await?;
         let request = http::Request::get("/readyz")
             .body(Vec::new())
             .map_err(|error| Fault::internal(format!("a request cannot be built: {error}")))?;
-        call("its readiness", client.request_text(request)).await.map(drop).map_err(|mut fault| {
-            fault.message = what_is_not_ready(&fault.message);
-            fault
-        })
+        match call("its readiness", client.request_text(request)).await {
+            Ok(_) => Ok(ApiReadiness::Ready),
+            Err(fault) => unready(fault),
+        }
     }
 
     async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {

@@ -25,7 +25,7 @@ use super::{
     generate,
     tests::{sample_cluster, sample_control_plane, sample_images},
 };
-use crate::ports::{ClusterAccess as _, DrainOutcome, NodeReadiness};
+use crate::ports::{ApiReadiness, ClusterAccess as _, DrainOutcome, NodeReadiness};
 
 /// Answers for requests in the order in which they are expected: method and path, status, body.
 type Script = Arc<Mutex<VecDeque<(&'static str, u16, Value)>>>;
@@ -64,7 +64,7 @@ async fn answer(script: Script, request: Request<Incoming>) -> Result<Response<F
     let (wanted, status, body) =
         script.lock().unwrap().pop_front().unwrap_or(("nothing more", 599, json!({"message": "unexpected"})));
     assert!(asked.starts_with(wanted), "asked {asked}, expected {wanted}");
-    let mut response = Response::new(Full::from(body.to_string()));
+    let mut response = Response::new(Full::from(body.as_str().map_or_else(|| body.to_string(), str::to_owned)));
     *response.status_mut() = status.try_into().unwrap();
     Ok(response)
 }
@@ -122,7 +122,7 @@ async fn one_connection_carries_many_requests() {
         ("GET /api/v1/nodes", 200, json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": [node]})),
     ]);
     let access = access(&world);
-    access.ready(&sample_cluster()).await.unwrap();
+    assert_eq!(access.readiness(&sample_cluster()).await.unwrap(), ApiReadiness::Ready);
     let nodes = access.nodes(&sample_cluster()).await.unwrap();
     assert_eq!((nodes[0].name.as_str(), nodes[0].ready), ("n", NodeReadiness::NotReady));
     assert_eq!(nodes[0].message, "starting");
@@ -132,14 +132,18 @@ async fn one_connection_carries_many_requests() {
 #[tokio::test]
 async fn refusals_keep_their_kind_and_reason() {
     let world = world(vec![
-        ("GET /readyz", 500, json!("[-]poststarthook/rbac failed")),
+        ("GET /readyz", 500, json!("[+]etcd ok\n[-]poststarthook/rbac failed")),
+        ("GET /readyz", 500, json!("[-]etcd failed\n[-]poststarthook/rbac failed")),
         ("GET /api/v1/nodes/n", 404, status(404, "nodes \"n\" not found")),
         ("DELETE /api/v1/nodes/n", 404, status(404, "nodes \"n\" not found")),
     ]);
     let access = access(&world);
     let cluster = sample_cluster();
-    let unready = access.ready(&cluster).await.unwrap_err();
+    let starting = ApiReadiness::Starting("the API server still has to do: rbac".into());
+    assert_eq!(access.readiness(&cluster).await.unwrap(), starting);
+    let unready = access.readiness(&cluster).await.unwrap_err();
     assert_eq!(unready.kind, FaultKind::Unavailable);
+    assert!(unready.message.contains("etcd, rbac"), "{unready}");
     let missing = access.settle_node(&cluster, "n", &Default::default()).await.unwrap_err();
     assert!(matches!(missing.kind, FaultKind::NotFound(_)) && missing.message.contains("nodes \"n\" not found"));
     access.delete_node(&cluster, "n").await.unwrap();

@@ -280,9 +280,11 @@ fn a_control_plane_follows_the_request() {
     ] {
         assert!(has_flag(api, flag), "{flag}: {:?}", api.command);
     }
-    let manager = process(&spec, "kube-controller-manager");
-    assert!(has_flag(manager, "--cluster-cidr=172.20.0.0/16") && has_flag(manager, "--allocate-node-cidrs=false"));
-    assert_eq!(manager.env["TZ"], "Asia/Shanghai");
+    let controllers = process(&spec, "kube-controllers");
+    assert!(
+        has_flag(controllers, "--cluster-cidr=172.20.0.0/16") && has_flag(controllers, "--allocate-node-cidrs=false")
+    );
+    assert_eq!(controllers.env["TZ"], "Asia/Shanghai");
     assert_eq!(spec.timezone.as_deref(), Some("Asia/Shanghai"));
     let routes: Vec<String> = spec.routes.iter().map(|route| format!("{} {}", route.destination, route.via)).collect();
     assert_eq!(routes, ["172.20.1.0/25 10.200.0.11", "172.20.2.0/25 10.200.0.12"]);

@@ -82,7 +82,7 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         control_plane::api(ctx, scope),
     );
     let blocked = || Step::Blocked("waits for the control plane".to_owned());
-    let (base_step, dns, found) = if api == Step::Done {
+    let (base_step, dns, found) = if api.serves_us {
         let (base_step, accounts, dns, found) = join!(
             base::apply(ctx, scope),
             base::accounts(ctx, scope),
@@ -107,7 +107,7 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         troubles: network.clone().err().into_iter().collect(),
         network: network.map_or_else(step_of, |()| Step::Done),
         certificates,
-        api,
+        api: api.step,
         base: base_step,
         dns,
         endpoint: balancing::endpoint(ctx, scope),

@@ -8,6 +8,7 @@ use super::{
     settings::{ACCESS_CALL_MAX, LONG_CALL_MAX},
     status::Step,
 };
+use crate::ports::ApiReadiness;
 
 /// Certificates are looked at again after this time, so that what expires can be renewed.
 const CERTIFICATES_FRESH: Duration = Duration::from_secs(600);
@@ -33,24 +34,42 @@ pub(super) async fn certificates(ctx: &Context, scope: &Scope) -> Step {
     }
 }
 
+/// What was seen of a cluster's API.
+pub(super) struct Api {
+    /// Done when everybody is served.
+    pub(super) step: Step,
+    /// Whether we are served: there is work to do while the API server still prepares for others.
+    pub(super) serves_us: bool,
+}
+
+impl Api {
+    fn silent(step: Step) -> Self {
+        Self { step, serves_us: false }
+    }
+}
+
 /// Whether the API answers; if so, the cluster's nodes are watched from now on.
-pub(super) async fn api(ctx: &Context, scope: &Scope) -> Step {
+pub(super) async fn api(ctx: &Context, scope: &Scope) -> Api {
     let Some(machine) = scope.control_plane() else {
-        return Step::Blocked("the cluster has no machine for its control plane".into());
+        return Api::silent(Step::Blocked("the cluster has no machine for its control plane".into()));
     };
     let note = ctx.memory.machine(&machine.id).note;
     if !ctx.agents.is_connected(&machine.id) {
         let why = note.map_or_else(|| "its agent is not connected".to_owned(), |note| note.message);
-        return Step::Waiting(format!("machine {}: {why}", machine.id));
+        return Api::silent(Step::Waiting(format!("machine {}: {why}", machine.id)));
     }
-    match within(ACCESS_CALL_MAX, "asking the API server", ctx.access.ready(&scope.cluster)).await {
-        Ok(()) => {
+    match within(ACCESS_CALL_MAX, "asking the API server", ctx.access.readiness(&scope.cluster)).await {
+        Ok(readiness) => {
             ctx.access.watch(&scope.cluster);
-            Step::Done
+            let step = match readiness {
+                ApiReadiness::Ready => Step::Done,
+                ApiReadiness::Starting(what) => Step::Waiting(what),
+            };
+            Api { step, serves_us: true }
         }
         Err(fault) => {
             let hint = note.map(|note| format!("; machine {}: {}", machine.id, note.message)).unwrap_or_default();
-            Step::Waiting(format!("{}{hint}", fault.message))
+            Api::silent(Step::Waiting(format!("{}{hint}", fault.message)))
         }
     }
 }

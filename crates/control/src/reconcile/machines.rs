@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sampan_provider::{MachineSpec, MachineStatus, Mount, ProviderError};
+use sampan_provider::{CPU_WEIGHT, MachineSpec, MachineStatus, Mount, ProviderError};
 use sampan_store::Versioned;
 use sampan_store::model::{Fault, Level, Machine, MachineRole, MachineState, Outcome};
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ use super::{
 
 /// An agent that does not report by itself is asked again after this time.
 const AGENT_WAIT: Duration = Duration::from_secs(2);
+/// A control plane goes before workers: all of its cluster waits for it, when it starts and when pods use all processors.
+const CONTROL_PLANE_CPU_WEIGHT: u16 = 4 * CPU_WEIGHT;
 
 /// Looks at one machine and does what can be done now.
 pub(super) async fn reconcile(ctx: &Context, machine_id: &str) -> Outcome<Status> {
@@ -169,7 +171,8 @@ fn machine_spec(ctx: &Context, scope: &Scope, machine: &Machine) -> MachineSpec 
     };
     let mut volumes = vec![("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")];
     volumes.push(("/var/lib/sampan", "sampan"));
-    if role(machine) == Some(MachineRole::ControlPlane) {
+    let is_control_plane = role(machine) == Some(MachineRole::ControlPlane);
+    if is_control_plane {
         volumes.push(("/var/lib/etcd", "etcd"));
     }
     let size = (settings.sizes)(machine);
@@ -185,6 +188,7 @@ fn machine_spec(ctx: &Context, scope: &Scope, machine: &Machine) -> MachineSpec 
         mounts: vec![mount(&settings.agents_dir, AGENTS_TARGET), mount(&settings.images_dir, IMAGES_TARGET)],
         volumes: volumes.into_iter().map(|(target, suffix)| (target.to_owned(), suffix.to_owned())).collect(),
         cpu_millis: size.cpu_millis,
+        cpu_weight: if is_control_plane { CONTROL_PLANE_CPU_WEIGHT } else { CPU_WEIGHT },
         memory_bytes: size.memory_bytes,
         labels: [label("cluster", &scope.cluster.id), label("machine", &machine.id)].into(),
     }

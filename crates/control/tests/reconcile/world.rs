@@ -13,7 +13,7 @@ use sampan_agents::{
     spec::{File, NodeSpec, NodeStatus, Route},
 };
 use sampan_control::{
-    ports::{Agents, Balancing, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView, NodeWanted},
+    ports::{Agents, ApiReadiness, Balancing, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView, NodeWanted},
     reconcile::{Blueprints, Names, PublicPorts},
 };
 use sampan_provider::{
@@ -382,8 +382,14 @@ impl Agents for Session {
 
 #[async_trait]
 impl ClusterAccess for Session {
-    async fn ready(&self, cluster: &Cluster) -> Outcome<()> {
-        self.world.call(|| self.world.api(cluster)).await
+    async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness> {
+        let readiness = || {
+            self.world.api(cluster)?;
+            // It serves us one poll before it serves everybody.
+            let is_first = self.world.state().polls.get(&cluster.id) == Some(&POLLS_UNTIL_READY);
+            Ok(if is_first { ApiReadiness::Starting("roles".to_owned()) } else { ApiReadiness::Ready })
+        };
+        self.world.call(readiness).await
     }
 
     async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {

@@ -12,7 +12,7 @@ use super::{
     engine::{Engine, STOP_SECONDS},
     facts::HostFacts,
 };
-use crate::{BalancerSpec, MachineSpec, Mount};
+use crate::{BalancerSpec, CPU_WEIGHT, MachineSpec, Mount};
 
 /// Label of volumes: the machine they belong to.
 pub(super) const MACHINE_LABEL: &str = "io.sampan.machine";
@@ -41,6 +41,7 @@ pub(super) fn machine(engine: &Engine, spec: &MachineSpec) -> ContainerCreateBod
         tmpfs: Some(tmpfs(&["/run", "/tmp"])),
         network_mode: Some(spec.network.clone()),
         nano_cpus: cpu_limit(facts, spec.cpu_millis),
+        cpu_shares: Some(i64::from(spec.cpu_weight)),
         memory: spec.memory_bytes.map(signed),
         // The same as `memory`: no swap, as the kubelet wants it. Where swap cannot be limited the engine would refuse.
         memory_swap: spec.memory_bytes.filter(|_| facts.swap_limits).map(signed),
@@ -96,6 +97,8 @@ pub(super) fn balancer(engine: &Engine, spec: &BalancerSpec, root_owns_state: bo
         readonly_rootfs: Some(true),
         tmpfs: Some(tmpfs(&["/tmp"])),
         mounts: Some(vec![bind(&state_dir)]),
+        // All traffic of users passes through it.
+        cpu_shares: Some(4 * i64::from(CPU_WEIGHT)),
         network_mode: Some("host".to_owned()),
         restart_policy: Some(restart(RestartPolicyNameEnum::ALWAYS)),
         ulimits: open_files(facts),

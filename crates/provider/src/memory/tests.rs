@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use futures::FutureExt;
 
 use super::*;
-use crate::MachinePower;
+use crate::{CPU_WEIGHT, MachinePower};
 
 fn network() -> NetworkSpec {
     NetworkSpec {
@@ -26,6 +26,7 @@ fn spec(name: &str, ip: &str) -> MachineSpec {
         mounts: Vec::new(),
         volumes: [("/data".to_owned(), "data".to_owned())].into(),
         cpu_millis: None,
+        cpu_weight: CPU_WEIGHT,
         memory_bytes: None,
         labels: BTreeMap::new(),
     }
