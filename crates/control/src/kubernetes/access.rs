@@ -140,7 +140,7 @@ async fn client(
 fn unready(mut fault: Fault) -> Outcome<ApiReadiness> {
     const HOOK: &str = "poststarthook/";
     let failing: Vec<&str> =
-        fault.message.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split_whitespace().next()).collect();
+        fault.message.lines().filter_map(|line| line.split_once("[-]")?.1.split_whitespace().next()).collect();
     if failing.is_empty() {
         return Err(fault);
     }
