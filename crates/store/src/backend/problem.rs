@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::StoreError;
 
+/// A file that is mapped into memory could not be made larger: there is nothing else that hinders it than a full disk.
+const SHARED_MEMORY_SIZE: i32 = 4874;
+const FULL: i32 = 13;
+
 /// Describes errors of one database.
 #[derive(Clone, Debug)]
 pub(super) struct Problems {
@@ -21,7 +25,8 @@ impl Problems {
             sqlx::Error::Database(database) => {
                 // The low byte is SQLite's primary result code, the rest refines it.
                 let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
-                self.describe_code(code & 0xff, &format!("{} [{code}]", database.message()))
+                let primary = if code == SHARED_MEMORY_SIZE { FULL } else { code & 0xff };
+                self.describe_code(primary, &format!("{} [{code}]", database.message()))
             }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(format!(
                 "the database {path} holds a value of an unexpected form ({error}); restore a backup"
@@ -48,7 +53,7 @@ impl Problems {
             11 | 26 => StoreError::Corrupt(format!(
                 "the database {path} is damaged or no database ({message}); restore a backup of the data directory"
             )),
-            13 => StoreError::Unavailable(format!(
+            FULL => StoreError::Unavailable(format!(
                 "the disk under the database {path} is full ({message}); free some space, then try again"
             )),
             14 => StoreError::Unavailable(format!(
