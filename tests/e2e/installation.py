@@ -42,8 +42,10 @@ def free_port():
 class Installation:
     """`sampan serve` on a free port with a data directory of its own."""
 
-    def __init__(self, config=""):
-        self.data_dir = pathlib.Path(tempfile.mkdtemp(prefix="sampan-e2e-"))
+    def __init__(self, config="", parent=None):
+        self.data_dir = pathlib.Path(tempfile.mkdtemp(prefix="sampan-e2e-", dir=parent))
+        # The program, and the data directory as the program sees it.
+        self.program, self.seen = [BINARY], self.data_dir
         if config:
             (self.data_dir / "config.toml").write_text(config)
         self.port = free_port()
@@ -56,7 +58,7 @@ class Installation:
         log = open(self.log_path, "ab")
         arguments = arguments or ("--listen", f"127.0.0.1:{self.port}")
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data-dir", self.data_dir, *arguments],
+            [*self.program, "serve", "--data-dir", self.seen, *arguments],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             env={**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "info")},
         )
@@ -98,7 +100,7 @@ class Installation:
 
     def access(self):
         """What `sampan env` prints, as a dictionary."""
-        text = subprocess.run([BINARY, "env", "--data-dir", self.data_dir], check=True, capture_output=True, text=True)
+        text = subprocess.run([*self.program, "env", "--data-dir", self.seen], check=True, capture_output=True, text=True)
         pairs = (line.removeprefix("export ").split("=", 1) for line in text.stdout.splitlines() if "=" in line)
         return {name: value.strip("'\"") for name, value in pairs}
 
@@ -126,7 +128,7 @@ class Installation:
         try:
             self.stop()
         finally:
-            subprocess.run([BINARY, "purge", "--data-dir", self.data_dir, "--yes"], check=False)
+            subprocess.run([*self.program, "purge", "--data-dir", self.seen, "--yes"], check=False)
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
 
