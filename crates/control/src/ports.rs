@@ -38,6 +38,15 @@ pub struct NodeView {
     pub kubelet_version: String,
 }
 
+/// What every cluster of ours has from the start, in the order in which it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BasePart {
+    /// Roles and DNS: what a cluster needs to be one.
+    Essentials,
+    /// metrics-server: what shall not take processor time from a cluster that has no DNS yet.
+    Extras,
+}
+
 /// How far a cluster's API server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiReadiness {
@@ -73,8 +82,8 @@ pub enum DrainOutcome {
 pub trait ClusterAccess: Send + Sync + 'static {
     /// How far the API server is, by `/readyz`; an error when it does not answer.
     async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness>;
-    /// Applies everything a cluster of ours has from the start (RBAC, CoreDNS, metrics-server, …). Idempotent.
-    async fn apply_base(&self, cluster: &Cluster) -> Outcome<()>;
+    /// Applies a part of what every cluster of ours has from the start. Idempotent.
+    async fn apply_base(&self, cluster: &Cluster, part: BasePart) -> Outcome<()>;
     /// `Ok` when the cluster's DNS service has a ready endpoint; else what is missing.
     async fn dns_ready(&self, cluster: &Cluster) -> Outcome<()>;
     /// `Ok` when pods can be made in the namespace `default`: its service account is there, which the controller manager

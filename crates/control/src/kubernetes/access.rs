@@ -28,7 +28,7 @@ use super::{
     pki::Pki,
     watch,
 };
-use crate::ports::{ApiReadiness, ClusterAccess, DrainOutcome, NodeView, NodeWanted};
+use crate::ports::{ApiReadiness, BasePart, ClusterAccess, DrainOutcome, NodeView, NodeWanted};
 
 /// Time for one request; the API server's own limit for ordinary requests is a minute.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -166,10 +166,10 @@ impl ClusterAccess for TunnelAccess {
         }
     }
 
-    async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {
+    async fn apply_base(&self, cluster: &Cluster, part: BasePart) -> Outcome<()> {
         let pki = self.directory.pki(&cluster.id).await?;
         let taints = self.directory.taints(&cluster.id);
-        let objects = base_manifests(cluster, &pki, &self.images, &taints, &self.name_servers)?;
+        let objects = base_manifests(part, cluster, &pki, &self.images, &taints, &self.name_servers)?;
         apply(&self.client(&cluster.id).await?, &objects).await
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 
 use super::pki::{KUBELET_CLIENT, Pki};
+use crate::ports::BasePart;
 
 const BASE: &str = include_str!("../../manifests/base.yaml");
 const COREDNS: &str = include_str!("../../manifests/coredns.yaml");
@@ -30,7 +31,7 @@ pub struct Images {
     pub metrics_server: String,
 }
 
-/// Everything to apply, in order.
+/// What to apply for this part, in order.
 ///
 /// `taints` are those of the cluster's own pools: the add-ons tolerate them, or a cluster of tainted nodes would have no
 /// DNS. `name_servers` are asked for names outside the cluster; without any, only the cluster's own names resolve.
@@ -38,6 +39,7 @@ pub struct Images {
 /// # Errors
 /// Internal, when a manifest cannot be filled in.
 pub fn base_manifests(
+    part: BasePart,
     cluster: &Cluster,
     pki: &Pki,
     images: &Images,
@@ -45,40 +47,50 @@ pub fn base_manifests(
     name_servers: &[Ipv4Addr],
 ) -> Outcome<Vec<Value>> {
     let tolerations = tolerations(taints).to_string();
-    let mut objects = read(
-        BASE,
+    match part {
+        BasePart::Essentials => {
+            let mut objects = roles(pki)?;
+            if is_wanted(cluster, COREDNS_ADDON) {
+                objects.extend(dns(cluster, images, name_servers, &tolerations)?);
+            }
+            Ok(objects)
+        }
+        BasePart::Extras if is_wanted(cluster, METRICS_SERVER_ADDON) => metrics(pki, images, &tolerations),
+        BasePart::Extras => Ok(Vec::new()),
+    }
+}
+
+fn roles(pki: &Pki) -> Outcome<Vec<Value>> {
+    // JSON text is YAML text.
+    let authority = json!(pki.cluster_ca.certificate).to_string();
+    read(BASE, &[("kubelet_client", KUBELET_CLIENT), ("\"authority\"", &authority)])
+}
+
+fn dns(cluster: &Cluster, images: &Images, name_servers: &[Ipv4Addr], tolerations: &str) -> Outcome<Vec<Value>> {
+    let corefile = corefile(&cluster.network.cluster_domain, name_servers);
+    read(
+        COREDNS,
         &[
-            ("kubelet_client", KUBELET_CLIENT),
-            // JSON text is YAML text.
-            ("\"authority\"", &json!(pki.cluster_ca.certificate).to_string()),
+            ("image", &images.coredns),
+            ("dns_ip", &cluster.network.dns_ip.to_string()),
+            ("\"corefile\"", &json!(corefile).to_string()),
+            ("\"tolerations\"", tolerations),
         ],
-    )?;
-    if is_wanted(cluster, COREDNS_ADDON) {
-        let corefile = corefile(&cluster.network.cluster_domain, name_servers);
-        objects.extend(read(
-            COREDNS,
-            &[
-                ("image", &images.coredns),
-                ("dns_ip", &cluster.network.dns_ip.to_string()),
-                ("\"corefile\"", &json!(corefile).to_string()),
-                ("\"tolerations\"", &tolerations),
-            ],
-        )?);
-    }
-    if is_wanted(cluster, METRICS_SERVER_ADDON) {
-        objects.extend(read(
-            METRICS_SERVER,
-            &[
-                ("image", &images.metrics_server),
-                ("certificate", &STANDARD.encode(&pki.metrics_server.certificate)),
-                ("key", &STANDARD.encode(&pki.metrics_server.key)),
-                ("expires", &pki.metrics_server.expires.to_string()),
-                ("authority", &STANDARD.encode(&pki.cluster_ca.certificate)),
-                ("\"tolerations\"", &tolerations),
-            ],
-        )?);
-    }
-    Ok(objects)
+    )
+}
+
+fn metrics(pki: &Pki, images: &Images, tolerations: &str) -> Outcome<Vec<Value>> {
+    read(
+        METRICS_SERVER,
+        &[
+            ("image", &images.metrics_server),
+            ("certificate", &STANDARD.encode(&pki.metrics_server.certificate)),
+            ("key", &STANDARD.encode(&pki.metrics_server.key)),
+            ("expires", &pki.metrics_server.expires.to_string()),
+            ("authority", &STANDARD.encode(&pki.cluster_ca.certificate)),
+            ("\"tolerations\"", tolerations),
+        ],
+    )
 }
 
 /// Whether the add-on was not refused at creation.
@@ -147,6 +159,8 @@ mod tests {
     use super::*;
     use crate::kubernetes::tests::{sample_cluster, sample_images, sample_pki};
 
+    const PARTS: [BasePart; 2] = [BasePart::Essentials, BasePart::Extras];
+
     fn kinds(objects: &[Value]) -> Vec<String> {
         objects
             .iter()
@@ -160,14 +174,9 @@ mod tests {
     fn everything_is_filled_in() {
         let cluster = sample_cluster();
         let taint = Taint { key: "only".into(), value: "us".into(), effect: "NoSchedule".into() };
-        let objects = base_manifests(
-            &cluster,
-            &sample_pki(),
-            &sample_images(),
-            &[taint.clone(), taint],
-            &[Ipv4Addr::new(192, 0, 2, 1)],
-        )
-        .unwrap();
+        let (pki, taints, servers) = (sample_pki(), [taint.clone(), taint], [Ipv4Addr::new(192, 0, 2, 1)]);
+        let part = |part| base_manifests(part, &cluster, &pki, &sample_images(), &taints, &servers).unwrap();
+        let objects = PARTS.map(part).concat();
         let text = serde_json::to_string(&objects).unwrap();
         assert!(!text.contains("{{") && !text.contains("}}\""), "{text}");
         assert!(text.contains("forward . 192.0.2.1 {"));
@@ -194,7 +203,8 @@ mod tests {
                 installed: false,
             });
         }
-        let objects = base_manifests(&cluster, &sample_pki(), &sample_images(), &[], &[]).unwrap();
+        let part = |part| base_manifests(part, &cluster, &sample_pki(), &sample_images(), &[], &[]).unwrap();
+        let objects = PARTS.map(part).concat();
         assert_eq!(
             kinds(&objects),
             [

@@ -89,14 +89,19 @@ fn resource(kind: &str) -> Option<(&'static str, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::{
-        addons::base_manifests,
-        tests::{sample_cluster, sample_images, sample_pki},
+    use crate::{
+        kubernetes::{
+            addons::base_manifests,
+            tests::{sample_cluster, sample_images, sample_pki},
+        },
+        ports::BasePart,
     };
 
     #[test]
     fn every_built_in_object_has_a_path() {
-        let objects = base_manifests(&sample_cluster(), &sample_pki(), &sample_images(), &[], &[]).unwrap();
+        let (cluster, pki, images) = (sample_cluster(), sample_pki(), sample_images());
+        let part = |part| base_manifests(part, &cluster, &pki, &images, &[], &[]).unwrap();
+        let objects = [BasePart::Essentials, BasePart::Extras].map(part).concat();
         let paths: Vec<String> = objects.iter().map(|object| path(object).unwrap()).collect();
         assert!(paths.contains(&"/apis/apps/v1/namespaces/kube-system/deployments/coredns".to_owned()));
         assert!(paths.contains(&"/api/v1/namespaces/kube-system/services/kube-dns".to_owned()));

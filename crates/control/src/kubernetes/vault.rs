@@ -120,12 +120,15 @@ impl Vault {
             .as_ref()
             .ok_or_else(|| Fault::internal(format!("machine {} is in no cluster", machine.id)))?;
         let name = format!("cluster/{}/machine/{}", membership.cluster_id, machine.id);
+        let pki = self.pki(&membership.cluster_id).await?;
+        // No certificate outlives its authority, and a user's may be near its end: issuing anew would change nothing but
+        // restart the node's components, each time somebody looks.
+        let renewed_at = now.checked_add(RENEW_BEFORE).unwrap_or(Timestamp::MAX).min(pki.cluster_ca.expires);
         if let Some(found) = self.read::<NodeCertificates>(&name).await?
-            && found.expires() > now.checked_add(RENEW_BEFORE).unwrap_or(Timestamp::MAX)
+            && (found.expires() > renewed_at || found.expires() == pki.cluster_ca.expires)
         {
             return Ok(found);
         }
-        let pki = self.pki(&membership.cluster_id).await?;
         let issued = pki::node_certificates(&pki, &membership.node_name, machine.ip, now)?;
         let mut batch = Batch::new();
         batch.secret(&name, &to_json(&issued)?);

@@ -1,21 +1,32 @@
 //! What every cluster of ours has from the start, and the DNS service that follows from it.
 
+use futures::join;
+
 use super::{
     context::{Context, within},
     scope::Scope,
     settings::{ACCESS_CALL_MAX, LONG_CALL_MAX},
     status::Step,
 };
+use crate::ports::BasePart;
 
-/// Applies the base once per run of the server: a newer server may bring a newer base.
-pub(super) async fn apply(ctx: &Context, scope: &Scope) -> Step {
+/// Applies what every cluster has and says whether a new one can be used: pods can be made, and DNS answers.
+pub(super) async fn components(ctx: &Context, scope: &Scope) -> Step {
+    let essentials = apply(ctx, scope, BasePart::Essentials).await;
+    let (accounts, dns) = join!(accounts(ctx, scope), dns(ctx, scope));
+    let usable = Step::all([essentials, accounts, dns]);
+    if usable == Step::Done { apply(ctx, scope, BasePart::Extras).await } else { usable }
+}
+
+/// Applies a part of the base once per run of the server: a newer server may bring a newer base.
+async fn apply(ctx: &Context, scope: &Scope, part: BasePart) -> Step {
     let cluster = &scope.cluster;
-    if ctx.memory.base_is_applied(&cluster.id) {
+    if ctx.memory.base_is_applied(&cluster.id, part) {
         return Step::Done;
     }
-    match within(LONG_CALL_MAX, "installing the components", ctx.access.apply_base(cluster)).await {
+    match within(LONG_CALL_MAX, "installing the components", ctx.access.apply_base(cluster, part)).await {
         Ok(()) => {
-            ctx.memory.set_base(&cluster.id);
+            ctx.memory.set_base(&cluster.id, part);
             Step::Done
         }
         Err(fault) => Step::Waiting(fault.message),
@@ -23,7 +34,7 @@ pub(super) async fn apply(ctx: &Context, scope: &Scope) -> Step {
 }
 
 /// Whether pods can be made: a cluster is not running before its users can begin. Asked only until then.
-pub(super) async fn accounts(ctx: &Context, scope: &Scope) -> Step {
+async fn accounts(ctx: &Context, scope: &Scope) -> Step {
     let cluster = &scope.cluster;
     if cluster.first_running.is_some() || ctx.memory.account_was_seen(&cluster.id) {
         return Step::Done;
@@ -39,7 +50,7 @@ pub(super) async fn accounts(ctx: &Context, scope: &Scope) -> Step {
 }
 
 /// Whether DNS answers. Asked only until the cluster is running for the first time; a cluster without nodes has none.
-pub(super) async fn dns(ctx: &Context, scope: &Scope) -> Step {
+async fn dns(ctx: &Context, scope: &Scope) -> Step {
     if scope.cluster.first_running.is_some() || scope.workers().next().is_none() {
         return Step::Done;
     }

@@ -81,23 +81,16 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         control_plane::certificates(ctx, scope),
         control_plane::api(ctx, scope),
     );
-    let blocked = || Step::Blocked("waits for the control plane".to_owned());
-    let (base_step, dns, found) = if api.serves_us {
-        let (base_step, accounts, dns, found) = join!(
-            base::apply(ctx, scope),
-            base::accounts(ctx, scope),
-            base::dns(ctx, scope),
-            nodes::settle(ctx, scope)
-        );
-        let base_step = Step::all([base_step, accounts]);
+    let (components, found) = if api.serves_us {
+        let (components, found) = join!(base::components(ctx, scope), nodes::settle(ctx, scope));
         if let Err(fault) = &found {
             tracing::debug!(cluster = scope.cluster.id, error = %fault, "the nodes cannot be looked at");
         }
-        (base_step, dns, found.ok())
+        (components, found.ok())
     } else if scope.cluster.first_running.is_some() {
-        (Step::Done, Step::Done, None)
+        (Step::Done, None)
     } else {
-        (blocked(), blocked(), None)
+        (Step::Blocked("waits for the control plane".to_owned()), None)
     };
     let (nodes, settled) = found.map(|found| (Some(found.nodes), found.settled)).unwrap_or_default();
     let topology = scope.topology();
@@ -108,8 +101,7 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         network: network.map_or_else(step_of, |()| Step::Done),
         certificates,
         api: api.step,
-        base: base_step,
-        dns,
+        components,
         endpoint: balancing::endpoint(ctx, scope),
         nodes,
         settled,

@@ -12,6 +12,8 @@ use sampan_provider::ProviderError;
 use sampan_store::model::Fault;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
+use crate::ports::BasePart;
+
 /// More unused locks than this are thrown away.
 const IDLE_LOCKS_MAX: usize = 256;
 
@@ -85,7 +87,7 @@ pub(super) struct MachineMemory {
 struct Inner {
     networks: HashSet<String>,
     certificates: HashMap<String, Instant>,
-    base: HashSet<String>,
+    base: HashMap<String, BasePart>,
     accounts: HashSet<String>,
     topologies: HashMap<String, u64>,
     machines: HashMap<String, MachineMemory>,
@@ -139,12 +141,13 @@ impl Memory {
         self.inner().certificates.insert(cluster_id.to_owned(), Instant::now());
     }
 
-    pub(super) fn base_is_applied(&self, cluster_id: &str) -> bool {
-        self.inner().base.contains(cluster_id)
+    /// Whether this part of the base, and so those before it, were applied.
+    pub(super) fn base_is_applied(&self, cluster_id: &str, part: BasePart) -> bool {
+        self.inner().base.get(cluster_id).is_some_and(|applied| *applied >= part)
     }
 
-    pub(super) fn set_base(&self, cluster_id: &str) {
-        self.inner().base.insert(cluster_id.to_owned());
+    pub(super) fn set_base(&self, cluster_id: &str, part: BasePart) {
+        self.inner().base.insert(cluster_id.to_owned(), part);
     }
 
     /// Whether the cluster had its default service account already.

@@ -25,7 +25,7 @@ pub(super) fn creation_stages(scope: &Scope, facts: &Facts, machines: &[Machine]
         Step::Done => None,
         _ => Some(Step::Blocked("waits for the control plane".to_owned())),
     };
-    let components = blocked(&facts.api).unwrap_or_else(|| Step::all([facts.base.clone(), facts.dns.clone()]));
+    let components = blocked(&facts.api).unwrap_or_else(|| facts.components.clone());
     let refused = facts.notes.iter().find(|(_, note)| note.permanent);
     let nodes = match refused {
         Some((id, note)) => Step::Refused(format!("machine {id}: {}", note.message)),

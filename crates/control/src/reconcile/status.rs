@@ -50,8 +50,7 @@ pub(super) struct Facts {
     pub(super) network: Step,
     pub(super) certificates: Step,
     pub(super) api: Step,
-    pub(super) base: Step,
-    pub(super) dns: Step,
+    pub(super) components: Step,
     pub(super) endpoint: Step,
     /// The nodes; `None` when they could not be listed.
     pub(super) nodes: Option<Vec<NodeView>>,
@@ -332,7 +331,7 @@ fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
     } else if cluster.state == ClusterState::Running {
         cluster.state_reason = None;
     }
-    let parts = [&facts.network, &facts.certificates, &facts.api, &facts.base, &facts.endpoint];
+    let parts = [&facts.network, &facts.certificates, &facts.api, &facts.components, &facts.endpoint];
     let unfinished = parts.into_iter().find(|step| **step != Step::Done);
     let out_of_service = verdict.machines.iter().find(|machine| {
         fate(&scope.cluster, machine) == Fate::Run

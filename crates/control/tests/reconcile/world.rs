@@ -13,7 +13,10 @@ use sampan_agents::{
     spec::{File, NodeSpec, NodeStatus, Route},
 };
 use sampan_control::{
-    ports::{Agents, ApiReadiness, Balancing, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView, NodeWanted},
+    ports::{
+        Agents, ApiReadiness, Balancing, BasePart, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView,
+        NodeWanted,
+    },
     reconcile::{Blueprints, Names, PublicPorts},
 };
 use sampan_provider::{
@@ -146,8 +149,8 @@ pub(crate) struct FakeNode {
 pub(crate) struct State {
     /// What machines were told, on their disks.
     pub(crate) specs: HashMap<String, NodeSpec>,
-    /// Clusters whose base was applied.
-    pub(crate) base: BTreeSet<String>,
+    /// Clusters and the parts of the base that were applied.
+    pub(crate) base: BTreeSet<(String, BasePart)>,
     /// Node objects by cluster and name.
     pub(crate) nodes: BTreeMap<String, BTreeMap<String, FakeNode>>,
     /// Ports of the host that somebody else has.
@@ -392,12 +395,12 @@ impl ClusterAccess for Session {
         self.world.call(readiness).await
     }
 
-    async fn apply_base(&self, cluster: &Cluster) -> Outcome<()> {
+    async fn apply_base(&self, cluster: &Cluster, part: BasePart) -> Outcome<()> {
         let world = &self.world;
         world
             .call(|| {
                 world.api(cluster).map(|()| {
-                    let _ = world.state().base.insert(cluster.id.clone());
+                    let _ = world.state().base.insert((cluster.id.clone(), part));
                 })
             })
             .await
@@ -409,7 +412,7 @@ impl ClusterAccess for Session {
             .call(|| {
                 world.api(cluster)?;
                 let has_node = world.views(&cluster.id).iter().any(|node| node.ready == NodeReadiness::Ready);
-                match world.state().base.contains(&cluster.id) && has_node {
+                match world.state().base.contains(&(cluster.id.clone(), BasePart::Essentials)) && has_node {
                     true => Ok(()),
                     false => Err(Fault::unavailable("the DNS service has no ready endpoint")),
                 }
