@@ -1,9 +1,11 @@
 """What `CreateCluster` is compared with: the same cluster made with kubeadm, by hand but by somebody who hurries.
 
 Same Kubernetes and the same executables, same node image, same kind of containers, same pod network, and done when our
-server would call a cluster `running`: two Ready workers, and a pod that answers for the DNS service. What helps kubeadm:
-the images are in each machine's containerd before the clock starts, the Docker network is there, kubeadm's checks are skipped,
-and workers join as soon as the API server answers them, before `kubeadm init` ends. What differs by kubeadm's nature: the control plane is a node with pods.
+server would call a cluster `running`: two Ready workers, and a pod that answers for the DNS service.
+
+What helps kubeadm: the images are in each machine's containerd before the clock starts, the Docker network is there,
+kubeadm's checks are skipped, and workers join as soon as the API server answers them, before `kubeadm init` ends.
+What is kubeadm's nature: the control plane is a node with pods, and everything has kubeadm's own settings.
 """
 
 import base64
@@ -54,7 +56,7 @@ def machine_flags():
     flags = ["--cap-add=ALL", "--cgroupns=private", "--tmpfs=/run:exec,mode=755", "--tmpfs=/tmp:exec"]
     info = json.loads(docker("info", "--format", "{{json .}}"))
     filters = {"seccomp": "seccomp=unconfined", "apparmor": "apparmor=unconfined", "selinux": "label=disable"}
-    modules = " ".join(info["SecurityOptions"])
+    modules = " ".join(info.get("SecurityOptions") or [])
     flags += [f"--security-opt={option}" for name, option in filters.items() if f"name={name}" in modules]
     flags += ["--security-opt=systempaths=unconfined"]
     flags += ["--device-cgroup-rule=a *:* m" if info.get("CgroupVersion") == "2" else "--device-cgroup-rule=a *:* rwm"]
@@ -85,9 +87,9 @@ class Api:
             return json.load(answer)
 
     def cluster_info(self):
-        """Where the API server is and whom to trust, for joining machines. Anybody may ask for it as soon as a token works.
+        """Where the API server is and whom to trust, for joining machines. Anybody may ask as soon as a token works.
 
-        Later it is signed, too, for those who know only the token. Machines that get it as a file need not wait for that.
+        Later it is signed, too, for those who know only the token. Machines with it as a file need not wait for that.
         """
         return self.get("/api/v1/namespaces/kube-public/configmaps/cluster-info")["data"]["kubeconfig"]
 
@@ -128,12 +130,14 @@ class Kubeadm:
         image = f"{self.name}-images"
         self.volume(image)
         script = ("containerd --config /peer/containerd.toml --log-level warn & "
-                  "until ctr version >/dev/null 2>&1; do sleep 0.1; done; ctr -n k8s.io images import /dev/stdin && kill %1 && wait")
-        tar = subprocess.Popen(["tar", "--create", "--directory", PEER / "images", "."], stdout=subprocess.PIPE)
-        docker("run", "--rm", "--interactive", "--name", image, "--label", self.label, *self.flags,
-               "--volume", f"{image}:/var/lib/containerd", "--volume", f"{self.directory}:/peer:ro",
-               "--entrypoint", "/bin/bash", self.bundle["node_image"], "-c", script, stdin=tar.stdout)
-        assert tar.wait() == 0, "the images could not be read"
+                  "until ctr version >/dev/null 2>&1; do sleep 0.1; done; "
+                  "ctr -n k8s.io images import /dev/stdin && kill %1 && wait")
+        layout = ["tar", "--create", "--directory", PEER / "images", "."]
+        with subprocess.Popen(layout, stdout=subprocess.PIPE) as tar:
+            docker("run", "--rm", "--interactive", "--name", image, "--label", self.label, *self.flags,
+                   "--volume", f"{image}:/var/lib/containerd", "--volume", f"{self.directory}:/peer:ro",
+                   "--entrypoint", "/bin/bash", self.bundle["node_image"], "-c", script, stdin=tar.stdout)
+        assert tar.returncode == 0, "the images could not be read"
 
     def free_subnet(self):
         [found] = json.loads(docker("network", "inspect", self.name))
@@ -146,22 +150,23 @@ class Kubeadm:
         self.token = f"{secrets.token_hex(3)}.{secrets.token_hex(8)}"
         values = {
             "token": self.token, "control_plane": control_plane, "pods": PODS, "services": SERVICES,
-            "kubernetes": self.kubernetes["version"], "etcd": self.kubernetes["etcd"], "coredns": self.bundle["coredns"],
-            "pause": self.bundle["images"]["pause"], "oom_score": -999 if may_lower_oom_score() else 0,
+            "kubernetes": self.kubernetes["version"], "etcd": self.kubernetes["etcd"],
+            "coredns": self.bundle["coredns"], "pause": self.bundle["images"]["pause"], "oom_score": -999 if may_lower_oom_score() else 0,
             "restrict_oom": "false" if may_lower_oom_score() else "true",
         }
-        write = lambda file, text: (self.directory / file).write_text(text)
+        def fill_in(file, to, **more):
+            text = string.Template((FILES / file).read_text()).substitute(values, **more)
+            (self.directory / to).write_text(text)
+
         for file in ("init.yaml", "containerd.toml"):
-            write(file, string.Template((FILES / file).read_text()).substitute(values))
+            fill_in(file, to=file)
         for name in MACHINES[1:]:
-            text = string.Template((FILES / "join.yaml").read_text()).substitute(
-                values, name=name, address=self.addresses[name])
-            write(f"{name}.yaml", text)
+            fill_in("join.yaml", to=f"{name}.yaml", name=name, address=self.addresses[name])
         shutil.copy(FILES / "machine.sh", self.directory)
         hosts = pathlib.Path("/etc/resolv.conf").read_text().splitlines()
         servers = [line for line in hosts if line.startswith("nameserver") and not line.split()[1].startswith("127.")]
         # CoreDNS wants some server; nobody asks this one for anything.
-        write("resolv.conf", "\n".join(servers or ["nameserver 192.0.2.1"]) + "\n")
+        (self.directory / "resolv.conf").write_text("\n".join(servers or ["nameserver 192.0.2.1"]) + "\n")
 
     def volume(self, name):
         docker("volume", "create", "--label", self.label, name)
@@ -180,9 +185,9 @@ class Kubeadm:
 
     def run(self, machine):
         number = MACHINES.index(machine)
-        own = lambda index: PODS.replace("0.0/16", f"{index}.0/24")
-        routes = [f"{own(index)} {self.addresses[other]}" for index, other in enumerate(MACHINES) if other != machine]
-        environment = {"POD_CIDR": own(number), "CLUSTER_POD_CIDR": PODS, "ROUTES": ",".join(routes),
+        parts = [PODS.replace("0.0/16", f"{index}.0/24") for index in range(len(MACHINES))]
+        routes = [f"{part} {self.addresses[other]}" for part, other in zip(parts, MACHINES) if other != machine]
+        environment = {"POD_CIDR": parts[number], "CLUSTER_POD_CIDR": PODS, "ROUTES": ",".join(routes),
                        "INIT": "yes" if number == 0 else "no",
                        "KUBELET": f"/opt/sampan/kubernetes/{self.kubernetes['version']}/kubelet"}
         volumes = [f"{self.name}-{machine}-{kind}:/var/lib/{kind}" for kind in VOLUMES]
@@ -206,7 +211,8 @@ class Kubeadm:
             return self.create_in_time()
         except Exception as error:
             logs = "tail --lines=25 /var/log/kubeadm.log /var/log/kubelet.log /var/log/containerd.log"
-            tails = [docker("exec", f"{self.name}-{machine}", "/bin/sh", "-c", logs, check=False) for machine in MACHINES]
+            tails = [docker("exec", f"{self.name}-{machine}", "/bin/sh", "-c", logs, check=False)
+                     for machine in MACHINES]
             raise AssertionError(f"{error}\n" + "\n".join(map("== {}\n{}".format, MACHINES, tails))) from error
 
     def create_in_time(self):
@@ -238,7 +244,8 @@ class Kubeadm:
     def name_resolves(self):
         """Asks the DNS service from a worker."""
         question = "".join(f"\\x{byte:02x}" for byte in QUESTION)
-        ask = f"exec 3<>/dev/udp/{DNS}/53; printf '{question}' >&3; timeout 1 dd bs=512 count=1 <&3 2>/dev/null | od -An -v -tx1"
+        ask = (f"exec 3<>/dev/udp/{DNS}/53; printf '{question}' >&3; "
+               "timeout 1 dd bs=512 count=1 <&3 2>/dev/null | od -An -v -tx1")
         answer = docker("exec", f"{self.name}-{MACHINES[1]}", "/bin/bash", "-c", ask, check=False)
         return bytes.fromhex(answer).endswith(ipaddress.ip_address(DNS).packed)
 
