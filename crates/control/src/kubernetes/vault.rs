@@ -123,9 +123,9 @@ impl Vault {
         let pki = self.pki(&membership.cluster_id).await?;
         // No certificate outlives its authority, and a user's may be near its end: issuing anew would change nothing but
         // restart the node's components, each time somebody looks.
-        let renewed_at = now.checked_add(RENEW_BEFORE).unwrap_or(Timestamp::MAX).min(pki.cluster_ca.expires);
+        let renewed_at = now.checked_add(RENEW_BEFORE).unwrap_or(Timestamp::MAX);
         if let Some(found) = self.read::<NodeCertificates>(&name).await?
-            && (found.expires() > renewed_at || found.expires() == pki.cluster_ca.expires)
+            && (found.expires() > renewed_at || found.expires() >= pki.cluster_ca.expires)
         {
             return Ok(found);
         }
@@ -190,4 +190,41 @@ fn pki_name(cluster_id: &str) -> String {
 
 fn to_json<T: serde::Serialize>(value: &T) -> Outcome<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Fault::internal(format!("a secret cannot be written as JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::{
+        certificate::authority,
+        tests::{now, sample_pki, sample_worker},
+    };
+
+    fn days(n: i64) -> SignedDuration {
+        SignedDuration::from_hours(24 * n)
+    }
+
+    /// A worker's certificates, asked for now and again so many days later, under an authority of that many days.
+    async fn asked_twice(authority_days: i64, later: i64) -> (NodeCertificates, NodeCertificates) {
+        let vault = Vault::new(Store::open_temporary().await.unwrap());
+        let mut pki = sample_pki();
+        pki.cluster_ca = authority("ours", now(), now() + days(authority_days)).unwrap();
+        let mut batch = Batch::new();
+        Vault::record_pki(&mut batch, "c0123", &pki).unwrap();
+        vault.store.commit(batch).await.unwrap();
+        let worker = sample_worker(1);
+        let first = vault.ensure_node_certificates(&worker, now()).await.unwrap();
+        (first, vault.ensure_node_certificates(&worker, now() + days(later)).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn node_certificates_are_issued_again_only_when_that_helps() {
+        for (authority_days, later, is_same) in
+            [(3650, 0, true), (3650, 300, true), (3650, 340, false), (20, 0, true), (20, 19, true), (380, 340, false)]
+        {
+            let (first, second) = asked_twice(authority_days, later).await;
+            assert_eq!(first.kube_proxy.key == second.kube_proxy.key, is_same, "{authority_days} {later}");
+            assert_eq!(first.expires() == second.expires(), is_same, "{authority_days} {later}");
+        }
+    }
 }

@@ -142,6 +142,14 @@ impl Naming {
     fn node(&self, field: &str) -> String {
         self.name("kubernetes_config", field)
     }
+
+    /// The wish for a monitoring agent has two names.
+    fn monitoring(&self) -> String {
+        match self {
+            Self::Worker | Self::ScaleOut => "cloud_monitor_flags".to_owned(),
+            Self::Pool(_) => self.node("cms_enabled"),
+        }
+    }
 }
 
 /// Checked options.
@@ -374,7 +382,7 @@ fn without_effect(naming: &Naming, options: &NodePoolOptions) -> Option<Notice> 
         said.push(format!("{} (there are no databases)", naming.machine("rds_instances")));
     }
     if options.cms_enabled == Some(true) {
-        said.push("the monitoring agent".to_owned());
+        said.push(format!("{} (there is no monitoring agent)", naming.monitoring()));
     }
     (!said.is_empty()).then(|| Notice::new("NotApplied", format!("recorded without effect: {}", said.join("; "))))
 }
@@ -545,12 +553,16 @@ mod tests {
             image_id: Some("aliyun_2_1903_x64_20G_alibase_20200529.vhd".into()),
             node_name_mode: Some("aliyun.com00055test".into()),
             login: Login { key_pair: Some("np-key-name".into()), password: Some("Hello1234".into()) },
+            cms_enabled: Some(true),
             ..options()
         };
         let settled = settle(&Settings::default(), &Naming::Pool(String::new()), &asked).expect("accepted");
         let reasons: Vec<&str> = settled.notices.iter().map(|n| n.reason).collect();
         assert_eq!(reasons, ["RuntimeReplaced", "NotApplied"]);
         assert!(settled.notices[1].message.contains("node_name_mode"), "{:?}", settled.notices);
+        assert!(settled.notices[1].message.contains("kubernetes_config.cms_enabled"), "{:?}", settled.notices);
+        let flat = settle(&Settings::default(), &Naming::Worker, &asked).expect("accepted");
+        assert!(flat.notices[1].message.contains("cloud_monitor_flags"), "{:?}", flat.notices);
     }
 
     #[test]
