@@ -1,6 +1,7 @@
 """What a running cluster is: pods that reach each other, names, logs, exec, metrics, webhooks, and its own security."""
 
 import base64
+import datetime
 import json
 import re
 import socket
@@ -201,6 +202,8 @@ def test_a_temporary_kubeconfig_expires(cluster, classic):
     end = subprocess.run(["date", "-u", "-d", shown.strip().removeprefix("notAfter="), "+%Y-%m-%dT%H:%M:%SZ"],
                          check=True, capture_output=True, text=True).stdout.strip()
     assert end == answer["expiration"]
+    left = datetime.datetime.fromisoformat(end) - datetime.datetime.now(datetime.timezone.utc)
+    assert datetime.timedelta(minutes=10) < left <= datetime.timedelta(minutes=15)
     internal = classic.call("GET", f"/k8s/{cluster.id}/user_config", query={"PrivateIpAddress": "true"})["config"]
     assert re.search(r"server: https://10\.2\d\d\.\d+\.\d+:6443", internal)
 

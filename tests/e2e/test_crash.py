@@ -12,8 +12,11 @@ import pytest
 
 from clients import Classic, managed_cluster, wait_gone, wait_task
 from installation import kubectl, kubectl_json, wait_until
+from test_cluster import apply, pod, wait_ready
 
-KILLS = int(os.environ.get("SAMPAN_E2E_KILLS", "6"))
+KILLS = int(os.environ.get("SAMPAN_E2E_KILLS", "20"))
+# Kills while a cluster is created, scaled and deleted.
+KILLS_PER_LIFE = (3, 2, 2)
 
 
 def patient(call, timeout=60):
@@ -36,20 +39,27 @@ def kill_during(installation, rng, seconds):
 
 
 def test_kill_at_random_instants(own):
-    """Kill -9 over create, scale and delete: all converge, nothing leaks."""
+    """Kill -9 over create, scale and delete, again and again: all converge, nothing leaks."""
     seed = int(os.environ.get("SAMPAN_E2E_SEED", random.randrange(1 << 30)))
     print(f"seed {seed} (SAMPAN_E2E_SEED)")
     rng = random.Random(seed)
     installation = own()
+    lives = -(-KILLS // sum(KILLS_PER_LIFE))
+    for number in range(lives):
+        killed_life(installation, rng, f"phoenix-{number}")
+
+
+def killed_life(installation, rng, name):
+    """The life of a cluster with kills at each stage."""
     classic = Classic(installation.values)
-    created = classic.call("POST", "/clusters", managed_cluster("phoenix", vpc="vpc-phoenix", nodes=1))
+    creating, scaling, deleting = KILLS_PER_LIFE
+    created = classic.call("POST", "/clusters", managed_cluster(name, vpc=f"vpc-{name}", nodes=1))
     cluster_id = created["cluster_id"]
-    kills = max(1, KILLS // 3)
-    for _ in range(kills):
-        kill_during(installation, rng, 4)
+    for _ in range(creating):
+        kill_during(installation, rng, 3)
     assert wait_task(classic, created["task_id"])["state"] == "success"
     scaled = classic.call("PUT", f"/clusters/{cluster_id}", {"num_of_nodes": 2})
-    for _ in range(kills):
+    for _ in range(scaling):
         kill_during(installation, rng, 2)
     assert wait_task(classic, scaled["task_id"])["state"] == "success"
     nodes = classic.call("GET", f"/clusters/{cluster_id}/nodes")["nodes"]
@@ -57,7 +67,7 @@ def test_kill_at_random_instants(own):
     machines = [line for line in installation.docker_leftovers() if line.startswith("ps")]
     assert len(machines) == 4, "control plane, two workers and the balancer"
     classic.request("DELETE", f"/clusters/{cluster_id}")
-    for _ in range(kills):
+    for _ in range(deleting):
         kill_during(installation, rng, 1.5)
     patient(lambda: wait_gone(classic, cluster_id))
     wait_until(lambda: len(installation.docker_leftovers()) == 1, "only the balancer is left", 60, 0.5)
@@ -107,7 +117,7 @@ def test_nobody_notices_a_stopped_server(cluster, shared, web):
             assert answer.status == 200
     loops = [Loop(ask_web), Loop(lambda: kubectl(cluster.kubeconfig, "get", "pods"))]
     assert shared.stop() == 0
-    seconds = float(os.environ.get("SAMPAN_E2E_STOPPED_SECONDS", "20"))
+    seconds = float(os.environ.get("SAMPAN_E2E_STOPPED_SECONDS", "120"))
     time.sleep(seconds)  # the length of the outage is the test
     shared.start()
     for loop in loops:
@@ -128,6 +138,53 @@ def test_a_dead_machine_is_noticed_and_comes_back(cluster, shared):
     wait_until(ready_again, "the machine runs and its node is Ready again", 150, 0.5)
     events = cluster.classic.call("GET", "/events", query={"cluster_id": cluster.id, "page_size": 50})["events"]
     assert any(victim["instance_id"] in json.dumps(event) for event in events), "an event tells of it"
+
+
+def docker(*arguments, check=True):
+    return subprocess.run(["docker", *arguments], check=check, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.disruptive
+def test_a_machine_that_keeps_dying_is_replaced(cluster, shared):
+    """Killed: started. Removed: made anew. Unable to start: tried, then replaced by another one with its address."""
+    victim = cluster.nodes()[-1]
+    name = f"sampan-{shared.installation_id()}-{victim['instance_id']}"
+
+    def node():
+        [found] = [node for node in cluster.nodes() if node["ip_address"] == victim["ip_address"]] or [{}]
+        return found
+
+    def ready_in(container):
+        """The node is Ready, and it is this container that runs."""
+        running = docker("inspect", "-f", "{{.Id}} {{.State.Running}}", name, check=False)
+        return node().get("node_status") == "Ready" and running == f"{container} true"
+
+    before = docker("inspect", "-f", "{{.Id}}", name)
+    docker("kill", name)
+    wait_until(lambda: ready_in(before), "the killed machine is started", 90)
+    docker("rm", "-f", name)
+    made = wait_until(lambda: docker("inspect", "-f", "{{.Id}}", name, check=False), "the removed machine is made anew", 60)
+    wait_until(lambda: ready_in(made), "and its node is Ready", 90)
+    assert node()["instance_id"] == victim["instance_id"] and made != before
+
+    # With so few processes not even its first one starts.
+    docker("update", "--pids-limit", "1", name)
+    docker("kill", name)
+    wait_until(lambda: node().get("instance_id") not in (None, victim["instance_id"]), "another machine takes its place", 90)
+    wait_until(lambda: node()["node_status"] == "Ready", "and its node is Ready", 90)
+    successor = node()
+    assert (successor["node_name"], len(cluster.nodes())) == (victim["node_name"], 2)
+    left = docker("ps", "-aq", "--filter", f"name={name}") + docker("volume", "ls", "-q", "--filter", f"name={name}")
+    assert not left, "nothing is left of the broken machine"
+    [seen] = [item for item in kubectl_json(cluster.kubeconfig, "get", "nodes")["items"]
+              if item["metadata"]["name"] == successor["node_name"]]
+    assert seen["metadata"]["labels"]["alibabacloud.com/instance-id"] == successor["instance_id"]
+    events = cluster.classic.call("GET", "/events", query={"cluster_id": cluster.id, "page_size": 100})["events"]
+    reasons = [event["data"]["reason"] for event in events if victim["instance_id"] in json.dumps(event)]
+    assert {"MachineExited", "MachineLost", "MachineReplaced"} <= set(reasons), reasons
+    apply(cluster, pod("there", successor["node_name"]))
+    wait_ready(cluster, "there")
+    kubectl(cluster.kubeconfig, "delete", "pod", "there", "--now")
 
 
 @pytest.mark.disruptive

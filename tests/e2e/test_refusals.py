@@ -142,6 +142,18 @@ WRONG_FIELDS = [
     ("cluster_spec", {"cluster_spec": "ack.huge"}), ("addons", {"addons": [{"name": "terway-eniip"}]}),
     ("num_of_nodes", {"num_of_nodes": -1}), ("worker_instance_types", {"worker_instance_types": ["t2.micro"]}),
     ("taints", {"taints": [{"key": "a", "value": "b", "effect": "Sometimes"}]}), ("cluster_type", {"cluster_type": "Blob"}),
+    ("profile", {"profile": "Edge"}), ("runtime", {"runtime": {"name": "Sandboxed-Container.runv"}}),
+    ("snat_entry", {"snat_entry": False, "vpcid": None, "vswitch_ids": None}),
+    ("user_ca", {"user_ca": "no PEM"}), ("user_data", {"user_data": "no Base64!"}), ("cpu_policy", {"cpu_policy": "dynamic"}),
+    ("service_account_issuer", {"service_account_issuer": "a b"}), ("api_audiences", {"api_audiences": "a b"}),
+    ("tags", {"tags": [{"key": "acs:mine", "value": ""}]}), ("timeout_mins", {"timeout_mins": 0}),
+    ("worker_data_disks", {"worker_data_disks": [{"category": "cloud_ssd", "size": 1}]}),
+    ("worker_period", {"worker_instance_charge_type": "PrePaid", "worker_period_unit": "Month", "worker_period": 13}),
+    ("login_password", {"login_password": "weak"}),
+    ("os_type", {"os_type": "Windows"}), ("ip_stack", {"ip_stack": "dual"}), ("instances", {"instances": ["i-1"]}),
+    ("node_port_range", {"node_port_range": "20000-30000"}), ("auto_mode", {"auto_mode": {"enable": True}}),
+    ("access_control_list", {"access_control_list": ["192.0.2.0/24"]}), ("network_mode", {"network_mode": "classic"}),
+    ("platform", {"platform": "Windows"}),
 ]
 
 

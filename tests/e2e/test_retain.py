@@ -6,8 +6,10 @@ import socket
 import pytest
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 
-from clients import REGION, Classic, managed_cluster, task_succeeds, wait_gone
+from clients import REGION, Classic, managed_cluster, task_succeeds, wait_gone, wait_state
+from conftest import Cluster
 from installation import wait_until
+from test_cluster import apply, in_pod, pod, wait_ready
 
 
 def machines(installation):
@@ -20,25 +22,67 @@ def kinds(installation):
     return {kind: found.count(kind) for kind in sorted(set(found))}
 
 
-def test_a_machine_of_the_inventory_outlives_a_cluster_in_its_vpc(own):
-    """Such a machine is a record: nothing of it is in Docker, and no deletion of a cluster takes it along."""
+def names_of(cluster):
+    """Its machines: instance ids and addresses."""
+    return {node["instance_id"]: node["ip_address"][0] for node in cluster.nodes()}
+
+
+def runs_a_pod(cluster, instance_id):
+    """A pod runs on the node of that machine."""
+    [name] = [node["node_name"] for node in cluster.nodes() if node["instance_id"] == instance_id]
+    apply(cluster, pod(f"on-{instance_id}", name))
+    wait_ready(cluster, f"on-{instance_id}")
+    assert "hello" in in_pod(cluster, f"on-{instance_id}", "echo", "hello")
+
+
+def test_machines_that_are_kept_serve_again(own, tmp_path):
+    """Through the inventory, a cluster, the inventory, the cluster, the inventory, another cluster, the inventory."""
     installation = own(f'[server]\nregion = "{REGION}"\n')
     classic = Classic(installation.values)
     installation.cli("machine", "create", "--vpc", "vpc-keeper")
     [machine] = machines(installation)
-    assert (machine["vpc_id"], machine.get("cluster_id") or "") == ("vpc-keeper", "")
-    created = classic.call("POST", "/clusters", managed_cluster("keeper", vpc="vpc-keeper", nodes=0))
-    task_succeeds(classic, created["task_id"], 120)
-    assert kinds(installation)["ps"] == 2, "balancer and control plane"
-    classic.request("DELETE", f"/clusters/{created['cluster_id']}", query={"retain_all_resources": "true"})
-    wait_gone(classic, created["cluster_id"])
-    assert [kept["instance_id"] for kept in machines(installation)] == [machine["instance_id"]]
-    wait_until(lambda: kinds(installation).get("ps") == 1 and "volume" not in kinds(installation),
-               "containers and volumes are gone", 30)
-    installation.cli("machine", "delete", machine["instance_id"])
-    assert machines(installation) == []
+    first = machine["instance_id"]
+    assert (machine["vpc_id"], machine["state"], machine.get("cluster_id") or "") == ("vpc-keeper", "kept", "")
+
+    cluster = Cluster(classic, tmp_path, "keeper", vpc="vpc-keeper")
+    members = names_of(cluster)
+    assert members[first] == machine["ip_address"], "a machine of the inventory goes before new ones"
+    [second] = set(members) - {first}
+    refused = installation.cli("machine", "delete", first, check=False)
+    assert refused.returncode != 0 and cluster.id in refused.stderr, "a machine in a cluster is not deleted"
+
+    [name] = [node["node_name"] for node in cluster.nodes() if node["instance_id"] == first]
+    body = {"nodes": [name], "release_node": False, "drain_node": True}
+    task_succeeds(classic, classic.call("POST", f"/clusters/{cluster.id}/nodes", body)["task_id"])
+    wait_state(classic, cluster.id, "running")
+    assert set(names_of(cluster)) == {second}
+    listed = {kept["instance_id"]: kept for kept in machines(installation)}
+    assert (listed[first]["state"], listed[first].get("cluster_id") or "") == ("kept", "")
+    assert (listed[second]["state"], listed[second]["cluster_id"]) == ("running", cluster.id)
+    assert listed[first]["ip_address"] == machine["ip_address"], "it keeps its address"
+    assert kinds(installation)["ps"] == 3, "balancer, control plane, a worker: what is kept has no container"
+
+    task_succeeds(classic, classic.call("PUT", f"/clusters/{cluster.id}", {"num_of_nodes": 2})["task_id"])
+    assert names_of(cluster) == members
+    runs_a_pod(cluster, first)
+
+    query = {"retain_resources": json.dumps([first])}
+    classic.request("DELETE", f"/clusters/{cluster.id}", query=query)
+    wait_gone(classic, cluster.id)
+    assert [(kept["instance_id"], kept["state"]) for kept in machines(installation)] == [(first, "kept")]
+    wait_until(lambda: kinds(installation) == {"network": 1, "ps": 1}, "the other machine is released", 30)
+
+    again = Cluster(classic, tmp_path, "again", vpc="vpc-keeper", nodes=2)
+    members = names_of(again)
+    assert members[first] == machine["ip_address"]
+    runs_a_pod(again, first)
+    classic.request("DELETE", f"/clusters/{again.id}", query={"retain_all_resources": "true"})
+    wait_gone(classic, again.id)
+    assert {kept["instance_id"]: kept["ip_address"] for kept in machines(installation)} == members
     # The network is the retained VPC's: it stays until the installation is purged.
-    assert kinds(installation) == {"network": 1, "ps": 1}
+    wait_until(lambda: kinds(installation) == {"network": 1, "ps": 1}, "containers and volumes are gone", 30)
+    installation.cli("machine", "delete", *members)
+    assert machines(installation) == []
 
 
 def test_a_taken_port_refuses_the_creation(own):
