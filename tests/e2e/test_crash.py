@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from clients import Classic, managed_cluster, wait_gone, wait_task
+from conftest import Cluster
 from installation import kubectl, kubectl_json, wait_until
 from test_cluster import apply, pod, wait_ready
 
@@ -146,7 +147,7 @@ def docker(*arguments, check=True):
 
 @pytest.mark.disruptive
 def test_a_machine_that_keeps_dying_is_replaced(cluster, shared):
-    """Killed: started. Removed: made anew. Unable to start: tried, then replaced by another one with its address."""
+    """Frozen: restarted. Removed: made anew. Unable to start: tried, then replaced by another one with its address."""
     victim = cluster.nodes()[-1]
     name = f"sampan-{shared.installation_id()}-{victim['instance_id']}"
 
@@ -156,12 +157,12 @@ def test_a_machine_that_keeps_dying_is_replaced(cluster, shared):
 
     def ready_in(container):
         """The node is Ready, and it is this container that runs."""
-        running = docker("inspect", "-f", "{{.Id}} {{.State.Running}}", name, check=False)
-        return node().get("node_status") == "Ready" and running == f"{container} true"
+        status = docker("inspect", "-f", "{{.Id}} {{.State.Status}}", name, check=False)
+        return node().get("node_status") == "Ready" and status == f"{container} running"
 
     before = docker("inspect", "-f", "{{.Id}}", name)
-    docker("kill", name)
-    wait_until(lambda: ready_in(before), "the killed machine is started", 90)
+    docker("pause", name)
+    wait_until(lambda: ready_in(before), "the frozen machine is restarted", 90)
     docker("rm", "-f", name)
     made = wait_until(lambda: docker("inspect", "-f", "{{.Id}}", name, check=False), "the removed machine is made anew", 60)
     wait_until(lambda: ready_in(made), "and its node is Ready", 90)
@@ -185,6 +186,26 @@ def test_a_machine_that_keeps_dying_is_replaced(cluster, shared):
     apply(cluster, pod("there", successor["node_name"]))
     wait_ready(cluster, "there")
     kubectl(cluster.kubeconfig, "delete", "pod", "there", "--now")
+
+
+@pytest.mark.disruptive
+def test_a_machine_of_no_use_is_replaced(own, tmp_path):
+    """Its container runs, but the node is not Ready: a restart does not help, another machine does."""
+    installation = own("[limits]\nnot_ready_seconds = 5\nrepairs_max = 1\n")
+    cluster = Cluster(Classic(installation.values), tmp_path, "useless", vpc="vpc-useless", nodes=1)
+    [useless] = cluster.nodes()
+    break_kubelet = "for k in /opt/sampan/kubernetes/*/kubelet; do cp /bin/false $k.new && mv $k.new $k; done; pkill kubelet"
+    docker("exec", f"sampan-{installation.installation_id()}-{useless['instance_id']}", "sh", "-c", break_kubelet)
+
+    def replaced():
+        return [node for node in cluster.nodes()
+                if node["instance_id"] != useless["instance_id"] and node["node_status"] == "Ready"]
+    # The cluster itself notices after 40 s that a kubelet is silent.
+    [successor] = wait_until(replaced, "another machine is there and its node Ready", 150, 0.5)
+    assert (successor["node_name"], successor["ip_address"]) == (useless["node_name"], useless["ip_address"])
+    events = cluster.classic.call("GET", "/events", query={"cluster_id": cluster.id, "page_size": 100})["events"]
+    told = [event["data"]["message"] for event in events if useless["instance_id"] in json.dumps(event)]
+    assert any("started again (repair 1)" in text for text in told) and any("is replaced" in text for text in told), told
 
 
 @pytest.mark.disruptive
