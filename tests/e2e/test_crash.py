@@ -1,5 +1,6 @@
 """What survives: the server killed at random instants, stopped for a while, machines that die, Docker power-cycled."""
 
+import datetime
 import json
 import os
 import random
@@ -136,7 +137,15 @@ def test_a_dead_machine_is_noticed_and_comes_back(cluster, shared):
         [node] = [node for node in cluster.nodes() if node["instance_id"] == victim["instance_id"]] or [None]
         running = subprocess.run(["docker", "inspect", "-f", "{{.State.Running}}", name], capture_output=True, text=True)
         return node and node["node_status"] == "Ready" and running.stdout.strip() == "true"
+
+    def heard():
+        [condition] = [condition for item in kubectl_json(cluster.kubeconfig, "get", "nodes")["items"]
+                       if item["metadata"]["name"] == victim["node_name"]
+                       for condition in item["status"]["conditions"] if condition["type"] == "Ready"]
+        return datetime.datetime.fromisoformat(condition["lastHeartbeatTime"])
+    killed = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     wait_until(ready_again, "the machine runs and its node is Ready again", 150, 0.5)
+    assert heard() >= killed, "the kubelet itself has said so since"
     events = cluster.classic.call("GET", "/events", query={"cluster_id": cluster.id, "page_size": 50})["events"]
     assert any(victim["instance_id"] in json.dumps(event) for event in events), "an event tells of it"
 

@@ -28,6 +28,8 @@ pub struct NodeView {
     pub name: String,
     /// Status of the condition Ready: `True` → Ready, `False` → NotReady, `Unknown` → Unknown.
     pub ready: NodeReadiness,
+    /// When the kubelet last said so.
+    pub heard: Option<sampan_store::model::Timestamp>,
     /// Why not, in words.
     pub message: String,
     /// Not schedulable.

@@ -34,6 +34,7 @@ pub(crate) fn view(node: &Node) -> NodeView {
     NodeView {
         name: node.metadata.name.clone().unwrap_or_default(),
         ready: readiness,
+        heard: ready.and_then(|condition| condition.last_heartbeat_time.as_ref()).map(|time| time.0),
         message,
         cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
         pod_cidr: spec.and_then(|spec| spec.pod_cidr.clone()),

@@ -19,6 +19,9 @@ const LENIENCE: u32 = 5;
 /// And a machine that was never in service at least this much.
 const FIRST_START: Duration = Duration::from_secs(300);
 
+/// A little more than the time for which Kubernetes believes a silent kubelet (`--node-monitor-grace-period`).
+const BELIEVED_FOR: Duration = Duration::from_secs(45);
+
 /// What is seen of a machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -140,6 +143,14 @@ pub(super) fn span(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
 }
 
+/// Whether Ready was said (`heard`) before the machine went out of service, and its kubelet has been silent since: Kubernetes
+/// believes a silent kubelet for its grace period, after which it calls the node Unknown.
+pub(super) fn is_old_news(heard: Option<Timestamp>, machine: &Machine, now: Timestamp) -> bool {
+    let (Some(since), Some(heard)) = (machine.not_ready_since, heard) else { return false };
+    // Kubernetes counts whole seconds.
+    heard.as_second() < since.as_second() && span(since, now) < BELIEVED_FOR
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +217,18 @@ mod tests {
         };
         check("Worker", "running", 2, just_now, Step::Wait(seconds(3)));
         check("ControlPlane", "running", 40, just_now, Step::Wait(seconds(59)));
+    }
+
+    #[test]
+    fn what_was_ready_before_the_machine_went_is_not_ready_after_it() {
+        let mut machine = machine("Worker", "running", 1);
+        let ago = |lasts: i64| now() - jiff::SignedDuration::from_secs(lasts);
+        assert!(!is_old_news(Some(ago(300)), &machine, now()));
+        machine.not_ready_since = Some(ago(10) + jiff::SignedDuration::from_millis(900));
+        assert!(is_old_news(Some(ago(11)), &machine, now()));
+        assert!(!is_old_news(Some(ago(10)), &machine, now()) && !is_old_news(None, &machine, now()));
+        machine.not_ready_since = Some(ago(60));
+        assert!(!is_old_news(Some(ago(300)), &machine, now()), "Kubernetes itself does not believe that any more");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     journal::Journal,
     machines::title,
     memory::Note,
-    nodes, progress,
+    nodes, progress, repair,
     scope::{Fate, Scope, creation_deadline, fate, role},
 };
 use crate::ports::{NodeReadiness, NodeView};
@@ -165,6 +165,9 @@ fn observe_node(machine: &mut Machine, facts: &Facts, journal: &mut Journal) {
         // Without its agent nobody can say that a node which was not Ready has become so: what Kubernetes shows may be
         // from before its machine ended.
         Some(NodeReadiness::Ready) if !was_ready && !facts.connected.contains(&machine.id) => return,
+        Some(NodeReadiness::Ready) if node.is_some_and(|node| repair::is_old_news(node.heard, machine, facts.now)) => {
+            return;
+        }
         Some(NodeReadiness::Ready) => "Ready",
         Some(NodeReadiness::NotReady) => "NotReady",
         Some(NodeReadiness::Unknown) => "Unknown",

@@ -321,7 +321,15 @@ impl World {
                 (false, _) => NodeReadiness::Unknown,
             };
             let (pod_cidr, cordoned) = (node.wanted.pod_cidr, node.cordoned);
-            NodeView { name, ready, message: "as told".into(), cordoned, pod_cidr, kubelet_version: "v1.36.3".into() }
+            NodeView {
+                name,
+                ready,
+                heard: None,
+                message: "as told".into(),
+                cordoned,
+                pod_cidr,
+                kubelet_version: "v1.36.3".into(),
+            }
         };
         nodes.into_iter().map(view).collect()
     }
