@@ -13,11 +13,11 @@ const RULES: &str = "/etc/sampan/pod-network.nft";
 pub(crate) fn files(cluster: &Cluster, own_pods: Ipv4Net) -> [File; 2] {
     [
         public_file("/etc/cni/net.d/10-sampan.conflist", interface(own_pods)),
-        public_file(RULES, masquerade(cluster.network.pod_cidr)),
+        public_file(RULES, rules(cluster.network.pod_cidr, cluster.network.service_cidr)),
     ]
 }
 
-/// Loads the masquerading rules, once.
+/// Loads the rules, once.
 pub(crate) fn rules_process() -> Process {
     let mut load = process("pod-network", ["/usr/sbin/nft", "-f", RULES].map(String::from).into());
     load.oneshot = true;
@@ -49,7 +49,11 @@ fn interface(own_pods: Ipv4Net) -> String {
 
 /// Pods speak to pods under their own addresses, on every node. To everything else (machines of the VPC, virtual IPs, the
 /// world) they speak under their node's, since nothing else there knows a way back to them.
-fn masquerade(pods: Ipv4Net) -> String {
+///
+/// kube-proxy replaces the address of a service before a packet is forwarded. A packet that still carries one came before
+/// kube-proxy knew the service, as happens on a new node. It is refused at once: without an answer the first pods, DNS among
+/// them, would wait half a minute before they try again.
+fn rules(pods: Ipv4Net, services: Ipv4Net) -> String {
     format!(
         "table ip sampan\n\
          delete table ip sampan\n\
@@ -57,6 +61,11 @@ fn masquerade(pods: Ipv4Net) -> String {
          \x20 chain postrouting {{\n\
          \x20   type nat hook postrouting priority 110; policy accept;\n\
          \x20   ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} masquerade\n\
+         \x20 }}\n\
+         \x20 chain forward {{\n\
+         \x20   type filter hook forward priority 0; policy accept;\n\
+         \x20   ip saddr {pods} ip daddr {services} meta l4proto tcp reject with tcp reset\n\
+         \x20   ip saddr {pods} ip daddr {services} reject\n\
          \x20 }}\n\
          }}\n"
     )

@@ -335,6 +335,7 @@ fn a_worker_follows_machine_pool_and_host() {
     assert!(content(&spec, "/etc/containerd/config.toml").contains("restrict_oom_score_adj = true"));
     let rules = content(&spec, "/etc/sampan/pod-network.nft");
     assert!(rules.contains("ip saddr 172.20.0.0/16 ip daddr != { 172.20.0.0/16, 224.0.0.0/4 } masquerade"));
+    assert!(rules.contains("ip daddr 172.21.0.0/20 meta l4proto tcp reject with tcp reset"), "{rules}");
     assert_eq!(spec.routes.len(), 2);
     assert!(spec.routes.iter().all(|route| route.via != sample_worker(1).ip));
 }

@@ -22,7 +22,7 @@ use super::{
 /// An agent that does not report by itself is asked again after this time.
 const AGENT_WAIT: Duration = Duration::from_secs(2);
 /// A control plane goes before workers: all of its cluster waits for it, when it starts and when pods use all processors.
-const CONTROL_PLANE_CPU_WEIGHT: u16 = 4 * CPU_WEIGHT;
+const CONTROL_PLANE_CPU_WEIGHT: u16 = 16 * CPU_WEIGHT;
 
 /// Looks at one machine and does what can be done now.
 pub(super) async fn reconcile(ctx: &Context, machine_id: &str) -> Outcome<Status> {
