@@ -138,6 +138,7 @@ impl Bench<'_> {
 
     async fn restarts_keep_identity_and_disks(&self) {
         let spec = self.spec("m2", 11);
+        let other = MachineSpec { image: self.other_image.to_owned(), ..spec.clone() };
         ok("make a machine", self.provider.ensure_machine(&spec).await);
         assert_eq!(self.witness.mac(&spec.name).await, spec.mac, "the MAC address is pinned");
         ok("restart it", self.provider.restart_machine(&spec.name).await);
@@ -147,6 +148,12 @@ impl Bench<'_> {
         assert_eq!(self.witness.mac(&spec.name).await, spec.mac, "the MAC address stays");
         let last = ok("the console's last line", self.provider.console(&spec.name, 1).await);
         assert_eq!(last, "boot 2\n");
+        ok("unmake it", self.provider.unmake_machine(&spec.name).await);
+        ok("unmake it again", self.provider.unmake_machine(&spec.name).await);
+        assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), None);
+        let made = ok("make it of another image", self.provider.ensure_machine(&other).await);
+        assert_eq!((made.image.as_str(), made.ip), (self.other_image, Some(spec.ip)));
+        self.boots(&spec.name, 3).await;
         ok("delete it", self.provider.delete_machine(&spec.name).await);
         ok("make it again", self.provider.ensure_machine(&spec).await);
         self.boots(&spec.name, 1).await;

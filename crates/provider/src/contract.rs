@@ -107,6 +107,8 @@ pub enum MachinePower {
 pub struct MachineStatus {
     /// Container name.
     pub name: String,
+    /// Reference of the image that it was made from.
+    pub image: String,
     /// Power.
     pub power: MachinePower,
     /// Address.
@@ -170,6 +172,8 @@ pub trait MachineProvider: Send + Sync + 'static {
     async fn machine(&self, name: &str) -> Result<Option<MachineStatus>, ProviderError>;
     /// Stops and starts it again, keeping its disks.
     async fn restart_machine(&self, name: &str) -> Result<(), ProviderError>;
+    /// Ends the machine and removes it, but keeps its volumes: `ensure_machine` makes it again, of whatever image.
+    async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError>;
     /// Removes the machine and its volumes, running or not.
     async fn delete_machine(&self, name: &str) -> Result<(), ProviderError>;
     /// The last `lines` lines that the machine wrote to its console.

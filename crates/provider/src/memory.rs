@@ -250,6 +250,13 @@ impl MachineProvider for MemoryProvider {
         .await
     }
 
+    async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError> {
+        let midway = |state: &mut State| {
+            let _ = state.stop_machine(&self.owner, name);
+        };
+        self.call("unmake_machine", name, midway, |state| state.remove_container(&self.owner, name).map(drop)).await
+    }
+
     async fn delete_machine(&self, name: &str) -> Result<(), ProviderError> {
         let midway = |state: &mut State| {
             let _ = state.remove_container(&self.owner, name);

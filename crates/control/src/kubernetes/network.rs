@@ -51,8 +51,9 @@ fn interface(own_pods: Ipv4Net) -> String {
 /// world) they speak under their node's, since nothing else there knows a way back to them.
 ///
 /// kube-proxy replaces the address of a service before a packet is forwarded. A packet that still carries one came before
-/// kube-proxy knew the service, as happens on a new node. It is refused at once: without an answer the first pods, DNS among
-/// them, would wait half a minute before they try again.
+/// kube-proxy knew the service, as happens on a new node. A connection is refused at once: without an answer the first pods,
+/// DNS among them, would wait half a minute before they try again. (Who asks by UDP tries again soon, or takes a refusal as
+/// the answer.)
 fn rules(pods: Ipv4Net, services: Ipv4Net) -> String {
     format!(
         "table ip sampan\n\
@@ -65,7 +66,6 @@ fn rules(pods: Ipv4Net, services: Ipv4Net) -> String {
          \x20 chain forward {{\n\
          \x20   type filter hook forward priority 0; policy accept;\n\
          \x20   ip saddr {pods} ip daddr {services} meta l4proto tcp reject with tcp reset\n\
-         \x20   ip saddr {pods} ip daddr {services} reject\n\
          \x20 }}\n\
          }}\n"
     )

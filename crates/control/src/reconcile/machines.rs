@@ -11,7 +11,7 @@ use super::{
     context::{Context, engine, machine_token},
     driver::Status,
     lease,
-    memory::Note,
+    memory::{EXHAUSTED, Note},
     network, removal,
     repair::{self, Step},
     scope::{Fate, Scope, fate, role},
@@ -96,6 +96,10 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
             restart(ctx, machine, "restarting the machine").await?;
             Status::Settled
         }
+        Step::Renew => {
+            renew(ctx, scope, machine).await?;
+            Status::Settled
+        }
         Step::Replace(reason) => {
             removal::replace(ctx, scope, machine, reason).await?;
             return Ok(Status::again(Duration::ZERO, "is replaced"));
@@ -110,6 +114,8 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
 
 fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&MachineStatus>) -> repair::Seen {
     let power = status.map(|status| status.power);
+    let outdated = status.is_some_and(|status| status.image != ctx.settings.node_image);
+    let starved = ctx.memory.machine(&machine.id).note.is_some_and(|note| note.reason == EXHAUSTED);
     let connected = ctx.agents.is_connected(&machine.id);
     let runs = power == Some(sampan_provider::MachinePower::Running);
     let all_silent = !connected && !ctx.store.list::<Machine>().iter().any(|other| ctx.agents.is_connected(&other.id));
@@ -117,6 +123,8 @@ fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&Mach
         memory.silent_since = (runs && !connected).then(|| memory.silent_since.unwrap_or_else(Instant::now));
         repair::Seen {
             power,
+            outdated,
+            starved,
             connected,
             silent: memory.silent_since.map_or(Duration::ZERO, |since| since.elapsed()),
             since_repair: memory.repaired.map(|at| at.elapsed()),
@@ -149,6 +157,23 @@ async fn make(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Not
     })
     .await?;
     Ok(())
+}
+
+/// Makes the container anew from the present image; the machine keeps its volumes and its addresses. A server that is
+/// killed in between finds the machine lost and makes it.
+async fn renew(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Note> {
+    let now = ctx.now();
+    ctx.edit_machine(&scope.cluster, &machine.id, |machine, journal| {
+        machine.not_ready_since = Some(now);
+        let text = format!("{} is made anew from the node image of this server; its disks stay", title(machine));
+        journal.machine_event(machine, Level::Info, "MachineRenewed", text);
+        true
+    })
+    .await?;
+    ctx.memory.with_machine(&machine.id, |memory| memory.sent = None);
+    let name = ctx.names.machine(&machine.id);
+    engine("ending the machine", ctx.provider.unmake_machine(&name)).await?;
+    make(ctx, scope, machine).await
 }
 
 /// Stops it, where it runs, and starts it. Its network may be why that fails: the next try makes sure of it first.

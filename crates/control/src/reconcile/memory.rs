@@ -14,6 +14,9 @@ use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use crate::ports::BasePart;
 
+/// Reason of a note, and so of an event: the host has too little of something.
+pub(super) const EXHAUSTED: &str = "ResourcesExhausted";
+
 /// More unused locks than this are thrown away.
 const IDLE_LOCKS_MAX: usize = 256;
 
@@ -46,7 +49,7 @@ impl From<ProviderError> for Note {
     fn from(error: ProviderError) -> Self {
         let reason = match &error {
             ProviderError::Unavailable(_) => "EngineUnavailable",
-            ProviderError::Exhausted(_) => "ResourcesExhausted",
+            ProviderError::Exhausted(_) => EXHAUSTED,
             ProviderError::Conflict(_) => "AddressConflict",
             ProviderError::Failed(_) => "EngineFailed",
         };

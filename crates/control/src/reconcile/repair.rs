@@ -27,6 +27,10 @@ const BELIEVED_FOR: Duration = Duration::from_secs(45);
 pub(super) struct Seen {
     /// Its container, if there is one.
     pub(super) power: Option<MachinePower>,
+    /// Its container is of another image than machines are made from now.
+    pub(super) outdated: bool,
+    /// Its container could not be made lately, because the host has too little memory.
+    pub(super) starved: bool,
     /// Its agent is connected.
     pub(super) connected: bool,
     /// How long its container has run without its agent being connected, as far as we watched.
@@ -58,6 +62,8 @@ pub(super) enum Step {
     Restart(&'static str),
     /// It was repaired often enough: another machine in its place.
     Replace(&'static str),
+    /// Make it anew from the present image, over its volumes.
+    Renew,
 }
 
 /// Reasons, as an event's.
@@ -71,6 +77,11 @@ pub(super) fn decide(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
     let reason = match (seen.power, machine.state) {
         // Never seen running: it is being made. A container whose first start failed is started by making it.
         (None | Some(MachinePower::Created), MachineState::Pending | MachineState::Kept) => return Step::Make,
+        // That the host has no memory is not the machine's fault.
+        (None, _) if seen.starved => return Step::Make,
+        // This server knows a control plane as its own image has it. Workers keep theirs until they are upgraded: making
+        // one anew would restart its pods.
+        (Some(_), _) if seen.outdated && role(machine) == Some(MachineRole::ControlPlane) => return Step::Renew,
         (Some(MachinePower::Running), _) => return running(machine, seen, limits),
         (None, _) => LOST,
         (Some(MachinePower::Created | MachinePower::Exited), _) => EXITED,
@@ -148,7 +159,7 @@ pub(super) fn span(since: Timestamp, now: Timestamp) -> Duration {
 pub(super) fn is_old_news(heard: Option<Timestamp>, machine: &Machine, now: Timestamp) -> bool {
     let (Some(since), Some(heard)) = (machine.not_ready_since, heard) else { return false };
     // Kubernetes counts whole seconds.
-    heard.as_second() < since.as_second() && span(since, now) < BELIEVED_FOR
+    heard.as_second() < since.as_second() && since <= now && span(since, now) < BELIEVED_FOR
 }
 
 #[cfg(test)]
@@ -179,6 +190,8 @@ mod tests {
         let power = Some(MachinePower::Running);
         let mut seen = Seen {
             power,
+            outdated: false,
+            starved: false,
             connected: true,
             silent: Duration::ZERO,
             since_repair: None,
@@ -229,6 +242,22 @@ mod tests {
         assert!(!is_old_news(Some(ago(10)), &machine, now()) && !is_old_news(None, &machine, now()));
         machine.not_ready_since = Some(ago(60));
         assert!(!is_old_news(Some(ago(300)), &machine, now()), "Kubernetes itself does not believe that any more");
+    }
+
+    #[test]
+    fn of_another_image() {
+        for power in [MachinePower::Running, MachinePower::Exited] {
+            let outdated = move |_: &mut Machine, seen: &mut Seen| (seen.outdated, seen.power) = (true, Some(power));
+            check("ControlPlane", "running", 0, outdated, Step::Renew);
+        }
+        check("Worker", "running", 0, |_, seen| seen.outdated = true, Step::Fine);
+        check("ControlPlane", "pending", 0, |_, seen| (seen.outdated, seen.power) = (true, None), Step::Make);
+    }
+
+    #[test]
+    fn a_host_without_memory_is_not_the_machines_fault() {
+        let starved = |_: &mut Machine, seen: &mut Seen| (seen.starved, seen.power) = (true, None);
+        check("Worker", "running", 3, starved, Step::Make);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Bench {
     pub(crate) world: Arc<World>,
     handle: Option<Handle>,
     session: Weak<Session>,
+    /// What the next server makes machines of.
+    pub(crate) node_image: String,
     /// How often the server died.
     pub(crate) deaths: u64,
     /// Kills the server after so many looks.
@@ -54,6 +56,7 @@ impl Bench {
             handle: None,
             session: Weak::new(),
             looks_to_live: None,
+            node_image: "sampan-node".into(),
             deaths: 0,
             _stand_still: stand_still,
         }
@@ -80,7 +83,7 @@ impl Bench {
             settings: Settings {
                 installation_id: INSTALLATION.into(),
                 instance_id: "here".into(),
-                node_image: "sampan-node".into(),
+                node_image: self.node_image.clone(),
                 agents_dir: "/data/agents".into(),
                 images_dir: "/data/images".into(),
                 public_ip: Ipv4Addr::LOCALHOST,

@@ -135,6 +135,37 @@ async fn a_container_that_somebody_removed_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_of_another_image_renews_the_control_plane_and_leaves_the_workers() {
+    let (mut bench, order) = running(2).await;
+    let image_of = |bench: &Bench, id: &str| {
+        let name = bench.world.names.machine(id);
+        let machines = bench.world.provider.machines();
+        machines.into_iter().find(|machine| machine.spec.name == name).map(|machine| machine.spec.image)
+    };
+    // The first of the new servers dies in the middle of it.
+    for server in 1..=2 {
+        bench.stop().await;
+        bench.node_image = "sampan-node-of-today".into();
+        bench.start();
+        if server == 1 {
+            bench.kill_after_looks(20);
+            bench.quiet().await;
+            bench.kill().await;
+            bench.start();
+        }
+    }
+    let id = order.control_plane();
+    bench.until("it is made anew", Duration::from_secs(300), |bench| in_service(bench, &id)).await;
+    assert_eq!(image_of(&bench, &id).as_deref(), Some("sampan-node-of-today"));
+    assert_eq!(image_of(&bench, &order.worker(1)).as_deref(), Some("sampan-node"));
+    assert!(bench.told("MachineRenewed").await >= 1);
+    bench
+        .until("its workers stay in service", Duration::from_secs(300), |bench| in_service(bench, &order.worker(1)))
+        .await;
+    bench.check_world().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_first_start_is_not_disturbed() {
     let (mut bench, order) = (Bench::started().await, Order::new(1, 2));
     bench.world.state().api_down.insert(order.cluster_id());

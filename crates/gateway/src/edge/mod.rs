@@ -1,5 +1,6 @@
-//! The HTTP edge. For each request, in this order: bound its time, find the operation, verify the signature, read the body
-//! (of nobody who has not signed) up to a bound, ask for permission, refuse replays, call the handler, write the answer. Every way out has the API's own shape.
+//! The HTTP edge. For each request, in this order: bound its time, find the operation, verify the signature, read the body up
+//! to a bound, ask for permission, refuse replays, call the handler, write the answer. Every way out has the API's own shape.
+//! The body of somebody who has not signed is dropped as it comes, for a moment, and never kept.
 
 pub mod keys;
 pub mod listen;
@@ -48,6 +49,8 @@ use crate::call::{Call, Reply};
 const VERSION_HEADER: &str = "x-acs-version";
 /// So much of a body that is too large is read before it is refused.
 const DISCARDED_BYTES_MAX: usize = 32 << 20;
+/// And for so long: nobody holds a place of a request by announcing a body.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Says which request it was, in every answer.
 const REQUEST_ID_HEADER: &str = "x-acs-request-id";
 
@@ -251,12 +254,13 @@ impl Gateway {
         if seen.map_err(|error| crate::faults::refusal(error.into()))? {
             return Err(used());
         }
-        // Accepted until the request's own date refuses it: the skew either way, and a little.
-        let seconds = jiff::SignedDuration::from_secs(2 * SKEW_MAX_SECONDS + 60);
+        // Accepted until the request's own date refuses it: the skew either way, the time for the body, and a little.
+        let skews = jiff::SignedDuration::from_secs(2 * SKEW_MAX_SECONDS + 60);
+        let timeout = i64::try_from(self.parts.limits.timeout.as_secs()).unwrap_or(i64::MAX).min(24 * 3600);
         context.nonce = Some(Nonce {
             access_key_id: credentials.access_key_id.clone(),
             value: nonce.clone(),
-            expires: now + seconds,
+            expires: now + skews + jiff::SignedDuration::from_secs(timeout),
         });
         Ok(())
     }
@@ -318,7 +322,8 @@ async fn discard(headers: &HeaderMap, body: Incoming, bytes_max: usize) {
         return;
     }
     let mut body = Limited::new(body, bytes_max);
-    while let Some(Ok(_)) = body.frame().await {}
+    let read_all = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read_all).await;
 }
 
 /// The request as it was signed.

@@ -11,7 +11,7 @@ use bollard::{
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListNetworksOptions,
         ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, RenameContainerOptions,
-        RestartContainerOptions, StartContainerOptions,
+        RestartContainerOptions, StartContainerOptions, StopContainerOptions,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -105,6 +105,19 @@ impl Engine {
         }
     }
 
+    /// Stops a machine in good order and removes it; its volumes stay.
+    pub(super) async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError> {
+        let _turn = self.turn().await?;
+        let Some(found) = self.inspect(name).await? else { return Ok(()) };
+        self.must_own(name, &found)?;
+        let options = StopContainerOptions { signal: None, t: i32::try_from(STOP_SECONDS).ok() };
+        let call = self.docker.stop_container(name, Some(options));
+        match self.call(format!("stop machine {name}"), STOP_SECONDS + CHANGE_SECONDS, call).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => self.remove(name).await,
+        }
+    }
+
     /// Removes a machine with its volumes.
     pub(super) async fn delete_machine(&self, name: &str) -> Result<(), ProviderError> {
         let _turn = self.turn().await?;
@@ -166,6 +179,7 @@ impl Engine {
         let mut endpoints = networks.into_iter().flatten();
         Ok(Some(MachineStatus {
             name: name.to_owned(),
+            image: summary.image.unwrap_or_default(),
             power: MachinePower::Running,
             ip: endpoints.find_map(|(_, endpoint)| address(&endpoint)),
             exit_code: None,
@@ -427,6 +441,7 @@ fn status(name: &str, found: &ContainerInspectResponse) -> MachineStatus {
     let labels = found.config.as_ref().and_then(|config| config.labels.clone());
     MachineStatus {
         name: name.to_owned(),
+        image: found.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default(),
         power,
         ip: networks.and_then(|networks| networks.values().find_map(address)),
         exit_code: state.exit_code.filter(|_| power == MachinePower::Exited),

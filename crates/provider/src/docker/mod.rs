@@ -142,6 +142,10 @@ impl MachineProvider for DockerProvider {
         self.on_engine(|engine| async move { engine.restart_machine(name).await }).await
     }
 
+    async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError> {
+        self.on_engine(|engine| async move { engine.unmake_machine(name).await }).await
+    }
+
     async fn delete_machine(&self, name: &str) -> Result<(), ProviderError> {
         self.on_engine(|engine| async move { engine.delete_machine(name).await }).await
     }

@@ -327,6 +327,7 @@ impl Container {
         labels.insert(KIND_LABEL.to_owned(), "machine".to_owned());
         MachineStatus {
             name: self.spec.name.clone(),
+            image: self.spec.image.clone(),
             power: self.power,
             ip: Some(self.spec.ip),
             exit_code: self.exit_code,
