@@ -49,6 +49,21 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// The tests drive the official clients with Python, look at certificates, and make an engine and a disk of their own.
+const TEST_NEEDS: &[Need] = &[
+    Need {
+        what: "python3 with venv",
+        there: || process::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
+        packages: &["python3", "python3-venv", "python3-pip"],
+    },
+    Need { what: "openssl", there: || process::in_path("openssl"), packages: &["openssl"] },
+    Need { what: "curl", there: || process::in_path("curl"), packages: &["curl"] },
+    Need { what: "ps", there: || process::in_path("ps"), packages: &["procps"] },
+    Need { what: "setpriv", there: || process::in_path("setpriv"), packages: &["util-linux"] },
+    Need { what: "mount", there: || process::in_path("mount"), packages: &["mount"] },
+    Need { what: "mkfs.ext4", there: || process::in_path("mkfs.ext4"), packages: &["e2fsprogs"] },
+];
+
 /// Makes sure that every program and package is there; as root by installing what is missing.
 ///
 /// # Errors
@@ -59,7 +74,19 @@ pub(crate) fn ensure_tools() -> Result<()> {
             bail!("{program} is not in the PATH: install it first, see {hint}");
         }
     }
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
+    ensure(NEEDS)
+}
+
+/// Makes sure of what the end-to-end tests call beside the project's own programs.
+///
+/// # Errors
+/// As [`ensure_tools`].
+pub(crate) fn ensure_test_tools() -> Result<()> {
+    ensure(TEST_NEEDS)
+}
+
+fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -79,17 +106,6 @@ fn install(packages: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     apt.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages);
     process::logged("apt-install", apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))
-}
-
-/// Makes sure that Python can make virtual environments: the end-to-end tests drive the official clients with it.
-///
-/// # Errors
-/// When it cannot and cannot be installed.
-pub(crate) fn ensure_python() -> Result<()> {
-    if process::succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
-        return Ok(());
-    }
-    install(&["python3", "python3-venv", "python3-pip"])
 }
 
 /// Raises the kernel's limit of inotify instances: the usual 128 are used up by about ten clusters. Where it may not be

@@ -94,6 +94,7 @@ pub(crate) fn python(what: &str) -> Result<Command> {
 
 /// A virtual environment with the listed packages, cached by the list.
 fn python_environment(requirements: &std::path::Path) -> Result<PathBuf> {
+    host::ensure_test_tools()?;
     let list = fs::read(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let hash: String = Sha256::digest(&list).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let environment = paths::cache()?.join(format!("python-{hash}"));
@@ -101,7 +102,6 @@ fn python_environment(requirements: &std::path::Path) -> Result<PathBuf> {
     if done.exists() && process::succeeds(Command::new(environment.join("bin/python")).args(["-c", "import pytest"])) {
         return Ok(environment);
     }
-    host::ensure_python()?;
     let _ = fs::remove_dir_all(&environment);
     process::logged("python", Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
     let mut pip = Command::new(environment.join("bin/python"));

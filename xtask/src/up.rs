@@ -156,7 +156,7 @@ fn start_server(place: &Place) -> Result<()> {
             eprintln!("the server runs already (process {pid})");
             return Ok(());
         }
-        eprintln!("the server (process {pid}) is of another build: restarting it; clusters run on");
+        eprintln!("the server (process {pid}) is of another build: restarting it; workloads run on");
         place.stop_server(pid)?;
     }
     let port = (PORT..PORT + 100)

@@ -383,6 +383,7 @@ fn control_settings(
         installation_id: installation.to_owned(),
         instance_id: installation.to_owned(),
         node_image: bundle.node_image.clone(),
+        node_image_versions: bundle.kubernetes.iter().map(|built| built.version.clone()).collect(),
         agents_dir: dir.agents(),
         images_dir: dir.images(),
         public_ip: config.network.public_address,

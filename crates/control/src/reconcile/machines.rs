@@ -114,7 +114,9 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
 
 fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&MachineStatus>) -> repair::Seen {
     let power = status.map(|status| status.power);
-    let outdated = status.is_some_and(|status| status.image != ctx.settings.node_image);
+    // A cluster whose version the present image lacks could not run on it.
+    let has_version = ctx.settings.node_image_versions.contains(&scope.cluster.version);
+    let outdated = has_version && status.is_some_and(|status| status.image != ctx.settings.node_image);
     let starved = ctx.memory.machine(&machine.id).note.is_some_and(|note| note.reason == EXHAUSTED);
     let connected = ctx.agents.is_connected(&machine.id);
     let runs = power == Some(sampan_provider::MachinePower::Running);

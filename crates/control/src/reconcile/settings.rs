@@ -62,6 +62,8 @@ pub struct Settings {
     pub instance_id: String,
     /// Image of machines.
     pub node_image: String,
+    /// Kubernetes versions in that image.
+    pub node_image_versions: Vec<String>,
     /// Host directory with the agents' socket; machines see it read-only at `/run/sampan-server`.
     pub agents_dir: PathBuf,
     /// Host directory with images; machines see it read-only at `/var/lib/sampan/images`.

@@ -84,6 +84,7 @@ impl Bench {
                 installation_id: INSTALLATION.into(),
                 instance_id: "here".into(),
                 node_image: self.node_image.clone(),
+                node_image_versions: vec!["1.36.3".into()],
                 agents_dir: "/data/agents".into(),
                 images_dir: "/data/images".into(),
                 public_ip: Ipv4Addr::LOCALHOST,

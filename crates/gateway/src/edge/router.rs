@@ -84,6 +84,8 @@ fn percent_decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn routes() -> Vec<Route> {
@@ -115,6 +117,24 @@ mod tests {
         {
             let refusal = router.find(&method.parse().unwrap(), path).err().unwrap();
             assert_eq!(refusal.code, sampan_api::Code::InvalidActionNotFound, "{method} {path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_found_or_refused(path in "/?(clusters|%[0-9a-zA-Z]{0,2}|[^?#]{0,12}|/){0,6}", method in "(GET|POST|PUT|DELETE|X)") {
+            let method = method.parse().unwrap();
+            match Router::new(&routes()).unwrap().find(&method, &path) {
+                Ok(found) => prop_assert!(found.route.operation.path_parameters().count() >= found.path.len()),
+                Err(refusal) => prop_assert_eq!(refusal.code, sampan_api::Code::InvalidActionNotFound),
+            }
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(id in "[^/]{1,20}") {
+            let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let found = Router::new(&routes()).unwrap().find(&http::Method::GET, &format!("/clusters/{encoded}"));
+            prop_assert_eq!(found.ok().unwrap().path, [("ClusterId", id)]);
         }
     }
 }
