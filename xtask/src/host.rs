@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -145,19 +144,8 @@ pub(crate) fn ensure_docker() -> Result<()> {
     } else {
         start_dockerd(&log)?;
     }
-    let deadline = Instant::now() + DOCKER_START;
-    while !docker_answers() {
-        if Instant::now() >= deadline {
-            bail!(
-                "the Docker engine did not answer within {} s; the end of {}:\n{}",
-                DOCKER_START.as_secs(),
-                log.display(),
-                process::tail(&log)
-            );
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
+    process::wait(DOCKER_START, "the Docker engine answers", || Ok(docker_answers()))
+        .with_context(|| format!("the end of {}:\n{}", log.display(), process::tail(&log)))
 }
 
 /// Removes what a killed engine left behind when the process id in it belongs to another program by now: the engine would
@@ -217,13 +205,8 @@ pub(crate) fn stop_docker() -> Result<()> {
         return Ok(());
     }
     process::output(Command::new("kill").arg(pid.to_string()))?;
-    let deadline = Instant::now() + DOCKER_STOP;
-    while runs(pid, "dockerd") {
-        if Instant::now() >= deadline {
-            bail!("the Docker engine (process {pid}) did not stop within {} s", DOCKER_STOP.as_secs());
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
+    let what = format!("the Docker engine (process {pid}) stops");
+    process::wait(DOCKER_STOP, &what, || Ok(!runs(pid, "dockerd")))?;
     let _ = fs::remove_file(&path);
     eprintln!("the Docker engine that we started is stopped");
     Ok(())

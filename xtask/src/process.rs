@@ -3,8 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use crate::progress::seconds;
 
 /// Lines of a failed program's log that its error repeats.
 const LOG_TAIL: usize = 60;
@@ -70,6 +74,20 @@ pub(crate) fn tail(path: &Path) -> String {
             lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
         }
         Err(error) => format!("(cannot read {}: {error})", path.display()),
+    }
+}
+
+/// Waits until the condition is true; what it says last goes into the error.
+pub(crate) fn wait(limit: Duration, what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + limit;
+    loop {
+        let last = condition();
+        match last {
+            Ok(true) => return Ok(()),
+            _ if Instant::now() < end => thread::sleep(Duration::from_millis(50)),
+            Ok(false) => bail!("not within {}: {what}", seconds(limit)),
+            Err(error) => return Err(error.context(format!("not within {}: {what}", seconds(limit)))),
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -110,7 +109,7 @@ impl Place {
 
     fn stop_server(&self, pid: u32) -> Result<()> {
         process::output(Command::new("kill").arg(pid.to_string()))?;
-        wait(SERVER_STOP, "the server stops", || Ok(self.server().is_none()))
+        process::wait(SERVER_STOP, "the server stops", || Ok(self.server().is_none()))
     }
 }
 
@@ -179,7 +178,7 @@ fn start_server(place: &Place) -> Result<()> {
         .context("cannot start the server")?;
     fs::write(place.pid_file(), format!("{}\n{build}\n", child.id()))
         .context("cannot write the server's process id")?;
-    wait(SERVER_START, "the server answers", || Ok(http_get(address, "/readyz")?.starts_with("HTTP/1.1 200")))
+    process::wait(SERVER_START, "the server answers", || Ok(http_get(address, "/readyz")?.starts_with("HTTP/1.1 200")))
         .with_context(|| format!("the end of {}:\n{}", place.log().display(), process::tail(&place.log())))
 }
 
@@ -211,7 +210,9 @@ fn run_workload(place: &Place) -> Result<String> {
     let ip = process::output(place.kubectl().args(["get", "nodes", "-o", path]))?;
     let ip: Ipv4Addr = ip.trim().parse().with_context(|| format!("the node's address {ip:?}"))?;
     let address = SocketAddr::from((ip, 30080));
-    wait(WORKLOAD_START, "the web workload answers", || Ok(http_get(address, "/")?.starts_with("HTTP/1.1 200")))?;
+    process::wait(WORKLOAD_START, "the web workload answers", || {
+        Ok(http_get(address, "/")?.starts_with("HTTP/1.1 200"))
+    })?;
     Ok(format!("http://{address}/"))
 }
 
@@ -256,20 +257,6 @@ pub(crate) fn down() -> Result<()> {
     fs::remove_dir_all(&place.data_dir).with_context(|| format!("cannot remove {}", place.data_dir.display()))?;
     eprintln!("everything of this installation is gone");
     host::stop_docker()
-}
-
-/// Waits until the condition is true; what it says last goes into the error.
-fn wait(limit: Duration, what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + limit;
-    loop {
-        let last = condition();
-        match last {
-            Ok(true) => return Ok(()),
-            _ if Instant::now() < end => thread::sleep(Duration::from_millis(50)),
-            Ok(false) => bail!("not within {}: {what}", seconds(limit)),
-            Err(error) => return Err(error.context(format!("not within {}: {what}", seconds(limit)))),
-        }
-    }
 }
 
 /// A plain GET; returns the whole answer as text.

@@ -46,7 +46,8 @@ pub struct SignedRequest<'a> {
 }
 
 impl<'a> SignedRequest<'a> {
-    fn header(&self, name: &str) -> Option<&'a str> {
+    /// The first header with this name; `name` is in lower case.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
         header(self.headers, name)
     }
 }

@@ -253,8 +253,7 @@ fn token_flags(cluster: &Cluster) -> Vec<(&'static str, String)> {
 fn controllers(inputs: &ControlPlaneInputs<'_>) -> Process {
     let cluster = inputs.cluster;
     let mut command = command_line(component(&cluster.version, "kube-controllers"), controller_manager_flags(cluster));
-    command.push("--".into());
-    command.extend(scheduler_flags().into_iter().map(|(name, value)| format!("--{name}={value}")));
+    command.extend(command_line("--".to_owned(), common_flags("/etc/kubernetes/scheduler.conf")));
     let mut controllers = process("kube-controllers", command);
     // CronJobs without a zone of their own follow this process's.
     controllers.env = environment(HEAP_GROWTH, cluster.control_plane.timezone.as_deref());
@@ -266,12 +265,8 @@ fn controllers(inputs: &ControlPlaneInputs<'_>) -> Process {
     controllers
 }
 
-fn controller_manager_flags(cluster: &Cluster) -> [(&'static str, String); 19] {
-    [
-        ("kubeconfig", "/etc/kubernetes/controller-manager.conf".into()),
-        ("bind-address", "127.0.0.1".into()),
-        ("tls-cert-file", pki_path("local-server.crt")),
-        ("tls-private-key-file", pki_path("local-server.key")),
+fn controller_manager_flags(cluster: &Cluster) -> impl Iterator<Item = (&'static str, String)> {
+    common_flags("/etc/kubernetes/controller-manager.conf").into_iter().chain([
         ("cluster-name", cluster.id.clone()),
         // The server itself gives each node its part of the pod network.
         ("allocate-node-cidrs", "false".into()),
@@ -288,14 +283,13 @@ fn controller_manager_flags(cluster: &Cluster) -> [(&'static str, String); 19] {
         // a second that alone takes five seconds.
         ("kube-api-qps", "300".into()),
         ("kube-api-burst", "400".into()),
-        ("leader-elect", "false".into()),
-        ("profiling", "false".into()),
-    ]
+    ])
 }
 
-fn scheduler_flags() -> [(&'static str, String); 6] {
+/// Flags of kube-controller-manager and kube-scheduler alike.
+fn common_flags(kubeconfig: &str) -> [(&'static str, String); 6] {
     [
-        ("kubeconfig", "/etc/kubernetes/scheduler.conf".into()),
+        ("kubeconfig", kubeconfig.to_owned()),
         ("bind-address", "127.0.0.1".into()),
         ("tls-cert-file", pki_path("local-server.crt")),
         ("tls-private-key-file", pki_path("local-server.key")),

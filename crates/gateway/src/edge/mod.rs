@@ -181,12 +181,12 @@ impl Gateway {
             }
         };
         let body = self.read_body(&head.headers, body).await?;
-        signature::verify_body(&signer.credentials, &signed(&head, &headers, &body), signer.secret()?)?;
-        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+        let request = signed(&head, &headers, &body);
+        signature::verify_body(&signer.credentials, &request, signer.secret()?)?;
         let query = signature::decode_pairs(head.uri.query().unwrap_or_default());
         let query: Vec<_> = query.into_iter().map(|pair| (pair.key, pair.value)).collect();
         let (mut context, credentials) = (signer.context(request_id), &signer.credentials);
-        context.region_id = region::of_request(&query, header("x-acs-region-id"), header("host"))
+        context.region_id = region::of_request(&query, request.header("x-acs-region-id"), request.header("host"))
             .unwrap_or_else(|| self.parts.region_id.clone());
         authorize(&context, &found.route)?;
         self.refuse_replay(credentials, &found.route, now, &mut context).await?;
@@ -196,7 +196,7 @@ impl Gateway {
             operation: found.route.operation,
             path: found.path,
             query,
-            content_type: header("content-type").map(str::to_owned),
+            content_type: request.header("content-type").map(str::to_owned),
             body,
         };
         let reply = (found.route.handler)(call).await?;
@@ -221,9 +221,9 @@ impl Gateway {
     /// Everything that can be checked before the body is read.
     fn admit<'a>(&self, head: &'a Parts, route: &Route, now: Timestamp) -> Result<(Headers<'a>, Signer), Refusal> {
         let headers = text_headers(&head.headers)?;
-        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
-        check_version(header(VERSION_HEADER))?;
-        check_action(route, header("x-acs-action"))?;
+        let request = signed(head, &headers, &[]);
+        check_version(request.header(VERSION_HEADER))?;
+        check_action(route, request.header("x-acs-action"))?;
         let credentials = signature::parse_authorization(&headers)?;
         let key = self
             .parts
@@ -231,7 +231,7 @@ impl Gateway {
             .get(&credentials.access_key_id)
             .ok_or_else(|| Refusal::new(Code::InvalidAccessKeyIdNotFound, "Specified access key is not found."))?;
         let signer = Signer { credentials, key };
-        signature::verify_head(&signer.credentials, &signed(head, &headers, &[]), signer.secret()?, now)?;
+        signature::verify_head(&signer.credentials, &request, signer.secret()?, now)?;
         Ok((headers, signer))
     }
 

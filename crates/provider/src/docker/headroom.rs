@@ -7,9 +7,8 @@ const MEBIBYTE: u64 = 1 << 20;
 
 /// Refuses when less than `reserve_mib` MiB of memory is available on this host, which is the engine's: only local
 /// engines are used. Where the kernel does not say, nothing is refused.
-pub(super) async fn check(machine: &str, reserve_mib: u64) -> Result<(), ProviderError> {
-    let text = tokio::fs::read_to_string("/proc/meminfo").await.unwrap_or_default();
-    match available_bytes(&text) {
+pub(super) fn check(machine: &str, reserve_mib: u64) -> Result<(), ProviderError> {
+    match available_memory() {
         Some(bytes) => judge(machine, bytes / MEBIBYTE, reserve_mib),
         None => Ok(()),
     }
@@ -26,7 +25,11 @@ fn judge(machine: &str, available_mib: u64, reserve_mib: u64) -> Result<(), Prov
     )))
 }
 
-/// What the kernel gives away without swapping.
+/// Memory of this host, in bytes, that the kernel gives away without swapping; `None` where it does not say.
+pub fn available_memory() -> Option<u64> {
+    available_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
 fn available_bytes(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -56,9 +59,9 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_host_never_has_all_the_memory_there_could_be() {
-        assert!(check("m1", 0).await.is_ok());
-        assert!(matches!(check("m1", u64::MAX).await, Err(ProviderError::Exhausted(_))));
+    #[test]
+    fn a_host_never_has_all_the_memory_there_could_be() {
+        assert!(check("m1", 0).is_ok());
+        assert!(matches!(check("m1", u64::MAX), Err(ProviderError::Exhausted(_))));
     }
 }

@@ -44,7 +44,7 @@ impl Engine {
         let _turn = self.turn().await?;
         for look in 0..BUSY_LOOKS {
             let Some(found) = self.inspect(&spec.name).await? else {
-                headroom::check(&spec.name, memory_reserve_mib).await?;
+                headroom::check(&spec.name, memory_reserve_mib)?;
                 match self.create(&spec.name, create::machine(self, spec)).await {
                     Ok(()) => self.start_machine(&spec.name, &Place::wanted(spec)).await?,
                     // Another call of ours is making or removing it this moment.

@@ -15,6 +15,8 @@ mod machine;
 mod network;
 mod ranges;
 
+pub use headroom::available_memory;
+
 use std::{future::Future, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use sampan_provider::{MachineProvider as _, docker::DockerProvider};
+use sampan_provider::{
+    MachineProvider as _,
+    docker::{DockerProvider, available_memory},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -104,14 +107,9 @@ fn cgroups() -> Finding {
 }
 
 fn memory() -> Finding {
-    let text = read("/proc/meminfo");
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
-        .unwrap_or_default();
-    let available = gibibytes(kib * 1024);
-    if kib * 1024 >= MEMORY_BYTES_MIN {
+    let bytes = available_memory().unwrap_or_default();
+    let available = gibibytes(bytes);
+    if bytes >= MEMORY_BYTES_MIN {
         Finding::new("memory", Verdict::Good, format!("{available} available"))
     } else {
         let min = gibibytes(MEMORY_BYTES_MIN);
