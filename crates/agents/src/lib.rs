@@ -8,6 +8,7 @@ pub mod balancer;
 mod children;
 mod disk;
 mod http;
+pub mod master;
 pub mod node;
 mod relay;
 pub mod spec;

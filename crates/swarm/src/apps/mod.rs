@@ -1,0 +1,1 @@
+//! Applications: projects and services as they are wanted, kept that way.

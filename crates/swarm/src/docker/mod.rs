@@ -1,0 +1,1 @@
+//! The Docker Remote API of the whole cluster.

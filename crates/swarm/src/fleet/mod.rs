@@ -1,0 +1,1 @@
+//! The engines of the nodes: connections, what is on them, and the swarm that they form.

@@ -1,0 +1,1 @@
+//! `sampan master`: the process that is a cluster's master.

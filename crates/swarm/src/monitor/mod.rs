@@ -1,0 +1,1 @@
+//! Measures containers and sends the figures to where they are wanted.

@@ -1,0 +1,1 @@
+//! Where a container goes: filters, then a strategy. Pure.

@@ -1,0 +1,1 @@
+//! The volume plug-in of a node: `ossfs` and `nas`.
