@@ -29,6 +29,9 @@ pub static OPERATIONS: &[&Operation] = &[
     &SCALE_CLUSTER_NODE_POOL,
     &DESCRIBE_CLUSTER_NODE_POOLS,
     &DESCRIBE_CLUSTER_NODE_POOL_DETAIL,
+    &CREATE_TRIGGER,
+    &DESCRIBE_TRIGGER,
+    &DELETE_TRIGGER,
     &LIST_MACHINES,
     &CREATE_MACHINES,
     &DELETE_MACHINE,
@@ -388,6 +391,47 @@ pub static DESCRIBE_CLUSTER_NODE_POOL_DETAIL: Operation = Operation {
     cluster_scoped: true,
     response: schema::<Nodepool>(),
     sections: &["k8s-2022 11.5"],
+    ..BASE
+};
+
+/// Makes a trigger for an application.
+pub static CREATE_TRIGGER: Operation = Operation {
+    name: "CreateTrigger",
+    method: Method::Post,
+    path: "/clusters/{ClusterId}/triggers",
+    ram_actions: &["cs:CreateTrigger"],
+    group: "Triggers",
+    summary: "Makes a trigger for an application",
+    cluster_scoped: true,
+    request: schema::<CreateTriggerRequest>(),
+    response: schema::<Trigger>(),
+    ..BASE
+};
+
+/// Lists triggers of a cluster.
+pub static DESCRIBE_TRIGGER: Operation = Operation {
+    name: "DescribeTrigger",
+    path: "/clusters/{ClusterId}/triggers",
+    ram_actions: &["cs:DescribeTrigger"],
+    group: "Triggers",
+    summary: "Lists the triggers of a cluster",
+    cluster_scoped: true,
+    query: schema::<DescribeTriggerQuery>(),
+    response: schema::<Vec<Trigger>>(),
+    answer: Answer::Array,
+    ..BASE
+};
+
+/// Deletes a trigger.
+pub static DELETE_TRIGGER: Operation = Operation {
+    name: "DeleteTrigger",
+    method: Method::Delete,
+    path: "/clusters/{ClusterId}/triggers/{Id}",
+    ram_actions: &["cs:DeleteTrigger"],
+    group: "Triggers",
+    summary: "Deletes a trigger",
+    cluster_scoped: true,
+    response: schema::<DeleteTriggerResponse>(),
     ..BASE
 };
 

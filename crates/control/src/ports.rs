@@ -132,6 +132,26 @@ pub trait RangeSource: Send + Sync + 'static {
     async fn foreign_ranges(&self) -> Outcome<Vec<ipnet::Ipv4Net>>;
 }
 
+/// A service of an application, as far as triggers need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplicationService {
+    /// Name within the application.
+    pub name: String,
+    /// Image as the template names it.
+    pub image: String,
+}
+
+/// Applications of clusters of the Swarm edition, reached through the tunnel of the cluster's master.
+#[async_trait]
+pub trait Applications: Send + Sync + 'static {
+    /// Services of an application; NotFound(Application) when there is none of that name.
+    async fn services(&self, cluster: &Cluster, project: &str) -> Outcome<Vec<ApplicationService>>;
+    /// Deploys it again, with the newest images.
+    async fn redeploy(&self, cluster: &Cluster, project: &str) -> Outcome<()>;
+    /// Adds containers to a service (`project_service`), or takes some away.
+    async fn scale_by(&self, cluster: &Cluster, service_id: &str, by: i32) -> Outcome<()>;
+}
+
 /// Time, so that tests need not wait.
 pub trait Clock: Send + Sync + 'static {
     /// Now.

@@ -11,8 +11,8 @@ use futures::{FutureExt, StreamExt, future::join_all};
 use ipnet::Ipv4Net;
 
 use crate::{
-    BalancerSpec, CPU_WEIGHT, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus, NetworkSpec,
-    OWNER_LABEL, ProviderError, ProviderEvent,
+    CPU_WEIGHT, HostService, HostServiceSpec, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus,
+    NetworkSpec, OWNER_LABEL, ProviderError, ProviderEvent,
 };
 
 /// How long anything may take before the suite gives up on it.
@@ -62,7 +62,7 @@ pub async fn suite(bench: &Bench<'_>) {
     bench.parallel_calls_agree().await;
     bench.others_are_left_alone().await;
     bench.events_are_seen().await;
-    bench.balancers().await;
+    bench.host_services().await;
     bench.nothing_is_left().await;
 }
 
@@ -84,7 +84,7 @@ impl Bench<'_> {
         assert_eq!(ok("look at an absent machine", self.provider.machine(&name).await), None);
         ok("delete an absent machine", self.provider.delete_machine(&name).await);
         ok("delete an absent network", self.provider.delete_network(&name).await);
-        ok("delete an absent balancer", self.provider.delete_balancer(&name).await);
+        ok("delete an absent balancer", self.provider.delete_host_service(&name).await);
         failed("restart an absent machine", self.provider.restart_machine(&name).await);
         failed("read an absent machine's console", self.provider.console(&name, 10).await);
         let capacity = ok("capacity", self.provider.capacity().await);
@@ -271,29 +271,35 @@ impl Bench<'_> {
         seen("a removal", &mut events, &spec.name).await;
     }
 
-    async fn balancers(&self) {
-        let mut spec = BalancerSpec {
+    async fn host_services(&self) {
+        let mut spec = HostServiceSpec {
+            service: HostService::Balancer,
+            config_hash: String::new(),
             name: self.name("balancer"),
             image: self.image.to_owned(),
             state_dir: self.state_dir.clone(),
         };
-        ok("make a balancer", self.provider.ensure_balancer(&spec).await);
+        ok("make a balancer", self.provider.ensure_host_service(&spec).await);
         let first = self.witness.balancer(&spec.name).await.expect("the balancer runs");
-        ok("find it", self.provider.ensure_balancer(&spec).await);
+        ok("find it", self.provider.ensure_host_service(&spec).await);
         assert_eq!(self.witness.balancer(&spec.name).await.as_ref(), Some(&first), "it is the same");
         let inventory = ok("inventory", self.provider.inventory().await);
         assert!(inventory.machines.is_empty(), "a balancer is no machine: {inventory:?}");
+        spec.config_hash = "another".to_owned();
+        ok("change its configuration", self.provider.ensure_host_service(&spec).await);
+        let reconfigured = self.witness.balancer(&spec.name).await.expect("the reconfigured balancer runs");
+        assert_ne!(first, reconfigured, "it was replaced");
         spec.image = self.other_image.to_owned();
-        ok("change its image", self.provider.ensure_balancer(&spec).await);
+        ok("change its image", self.provider.ensure_host_service(&spec).await);
         let second = self.witness.balancer(&spec.name).await.expect("the new balancer runs");
-        assert_ne!(first, second, "it was replaced");
+        assert_ne!(reconfigured, second, "it was replaced");
         let mut no_image = spec.clone();
         no_image.image = "sampan-conformance-absent:none".to_owned();
-        failed("a balancer without an image", self.provider.ensure_balancer(&no_image).await);
+        failed("a balancer without an image", self.provider.ensure_host_service(&no_image).await);
         assert_eq!(self.witness.balancer(&spec.name).await, Some(second), "the old one lives on");
-        conflict("they delete ours", self.neighbour.delete_balancer(&spec.name).await);
-        ok("delete it", self.provider.delete_balancer(&spec.name).await);
-        ok("delete it again", self.provider.delete_balancer(&spec.name).await);
+        conflict("they delete ours", self.neighbour.delete_host_service(&spec.name).await);
+        ok("delete it", self.provider.delete_host_service(&spec.name).await);
+        ok("delete it again", self.provider.delete_host_service(&spec.name).await);
         assert_eq!(self.witness.balancer(&spec.name).await, None);
     }
 

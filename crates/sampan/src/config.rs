@@ -17,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) network: Network,
     pub(crate) docker: Docker,
     pub(crate) kubernetes: Kubernetes,
+    pub(crate) registry: Registry,
     pub(crate) quota: Quotas,
     pub(crate) limits: Limits,
 }
@@ -94,6 +95,22 @@ impl Default for Kubernetes {
     }
 }
 
+/// `[registry]`: the installation's image registry
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Registry {
+    /// Runs while there are clusters of the Swarm edition.
+    pub(crate) enabled: bool,
+    /// First and last port on 127.0.0.1; one that is free is taken and kept.
+    pub(crate) ports: (u16, u16),
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { enabled: true, ports: (5000, 5099) }
+    }
+}
+
 /// `[limits]`: how long things may take.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -133,6 +150,10 @@ impl Config {
         let (first, last) = self.network.public_ports;
         if first < 1024 || last < first {
             bail!("network.public_ports must be [first, last] with 1024 <= first <= last");
+        }
+        let (first, last) = self.registry.ports;
+        if first < 1024 || last < first {
+            bail!("registry.ports must be [first, last] with 1024 <= first <= last");
         }
         if self.server.body_bytes_max < 4096 {
             bail!("server.body_bytes_max must be at least 4096");

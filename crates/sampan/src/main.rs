@@ -10,6 +10,7 @@ mod data_dir;
 mod glue;
 mod housekeeping;
 mod logging;
+mod master;
 mod output;
 mod serve;
 
@@ -62,6 +63,14 @@ enum Command {
     /// Machines of the inventory
     #[command(subcommand)]
     Machine(commands::machine::Command),
+    /// Applications of a Swarm cluster
+    #[command(subcommand)]
+    App(commands::app::Command),
+    /// Links that redeploy an application or scale a service
+    #[command(subcommand)]
+    Trigger(commands::trigger::Command),
+    /// Print shell lines that point Docker's clients at a Swarm cluster
+    DockerEnv(commands::docker_env::Arguments),
     /// Images that nodes can run without any registry
     #[command(subcommand)]
     Image(commands::image::Command),
@@ -114,6 +123,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Nodepool(command) => commands::nodepool::run(&global, command).await,
         Command::Task(command) => commands::task::run(&global, command).await,
         Command::Machine(command) => commands::machine::run(&global, command).await,
+        Command::App(command) => Box::pin(commands::app::run(&global, command)).await,
+        Command::Trigger(command) => commands::trigger::run(&global, command).await,
+        Command::DockerEnv(arguments) => commands::docker_env::run(&global, arguments).await,
         Command::Image(command) => commands::image::run(&global, command),
         Command::Doctor => commands::doctor::run(&global).await,
         Command::Purge(arguments) => commands::purge::run(&global, arguments).await,

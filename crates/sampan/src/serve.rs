@@ -16,7 +16,7 @@ use sampan_control::{
     service::{Service, SystemClock},
 };
 use sampan_gateway::edge::{Gateway, GatewayParts, Gauge, Limits, keys::Keys, listen, tls};
-use sampan_provider::{BalancerSpec, MachineProvider, docker::DockerProvider};
+use sampan_provider::{HostService, HostServiceSpec, MachineProvider, docker::DockerProvider};
 use sampan_store::{
     Batch, MasterKey, Store, StoreOptions,
     model::{AccessKey, Cluster, Machine, Setting, Task, TaskState, Timestamp, new_token},
@@ -237,7 +237,9 @@ async fn start(
     );
     let balancing = Arc::new(DockerBalancing::new(
         Arc::clone(&provider),
-        BalancerSpec {
+        HostServiceSpec {
+            service: HostService::Balancer,
+            config_hash: String::new(),
             name: sampan_control::reconcile::Names::new(installation).balancer(),
             image: bundle.node_image.clone(),
             state_dir: dir.balancer(),
@@ -331,6 +333,7 @@ async fn gateway(config: &Config, store: Store, service: Arc<Service>) -> anyhow
             requests_max: config.server.requests_max,
             timeout: Duration::from_secs(config.server.request_timeout_seconds),
         },
+        registry_token: Box::new(|_| false),
         region_id: config.server.region.clone(),
         gauges: Box::new(move || gauges(&counted)),
     };

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod node;
 pub mod node_pool;
 pub mod task;
+pub mod trigger;
 
 pub use account::*;
 pub use cluster::*;
@@ -28,3 +29,4 @@ pub use machine::*;
 pub use node::*;
 pub use node_pool::*;
 pub use task::*;
+pub use trigger::*;

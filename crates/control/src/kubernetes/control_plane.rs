@@ -52,6 +52,7 @@ pub fn control_plane_spec(inputs: &ControlPlaneInputs<'_>) -> Outcome<NodeSpec> 
         routes: pod_routes(inputs.machine, inputs.workers),
         sysctls: [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into(),
         registry_mirror: false,
+        forwards: Vec::new(),
         processes: vec![etcd(inputs), api_server(inputs)?, controllers(inputs)],
     })
 }

@@ -92,6 +92,7 @@ pub fn worker_spec(inputs: &WorkerInputs<'_>) -> Outcome<NodeSpec> {
         routes: pod_routes(machine, inputs.workers),
         sysctls: sysctls(),
         registry_mirror: true,
+        forwards: Vec::new(),
         processes,
     })
 }

@@ -7,7 +7,7 @@ use sampan_store::{
     Batch,
     model::{
         Cluster, ClusterState, Fault, FaultKind, KubeCredential, NodePool, Outcome, Task, TaskState, TaskType,
-        Timestamp,
+        Timestamp, Trigger,
     },
 };
 
@@ -172,6 +172,9 @@ fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc: Option<&network:
     }
     for credential in ctx.store.list_of::<KubeCredential>(cluster_id) {
         batch.delete::<KubeCredential>(&credential.id);
+    }
+    for trigger in ctx.store.list_of::<Trigger>(cluster_id) {
+        batch.delete::<Trigger>(&trigger.id);
     }
     if let Some(leave) = vpc {
         network::forget(ctx, &scope.cluster.network.vpc_id, leave, batch);

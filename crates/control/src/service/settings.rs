@@ -88,6 +88,8 @@ pub struct Settings {
     pub ports: RangeInclusive<u16>,
     /// Address on which those ports are opened, and which public kubeconfigs name.
     pub public_address: IpAddr,
+    /// Where callers reach the server, `http://host:port`; links of triggers begin with it.
+    pub endpoint_url: String,
     /// Limits, unless an account has its own.
     pub quotas: Quotas,
     /// Components that this installation brings to every cluster.
@@ -115,6 +117,7 @@ impl Default for Settings {
             containerd_version: String::new(),
             ports: 20000..=20999,
             public_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            endpoint_url: String::new(),
             quotas: Quotas::default(),
             provided_addons: ["coredns", "metrics-server", "kube-proxy"].map(String::from).to_vec(),
             default_instance_type: "ecs.g6.large".into(),

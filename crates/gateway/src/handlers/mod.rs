@@ -9,6 +9,7 @@ mod info;
 mod machine;
 mod node;
 mod node_pool;
+mod trigger;
 
 use sampan_api::operations as op;
 
@@ -48,6 +49,9 @@ pub fn routes() -> Vec<Route> {
         route!(op::SCALE_CLUSTER_NODE_POOL, node_pool::scale),
         route!(op::DESCRIBE_CLUSTER_NODE_POOLS, node_pool::list),
         route!(op::DESCRIBE_CLUSTER_NODE_POOL_DETAIL, node_pool::detail),
+        route!(op::CREATE_TRIGGER, trigger::create),
+        route!(op::DESCRIBE_TRIGGER, trigger::list),
+        route!(op::DELETE_TRIGGER, trigger::delete),
         route!(op::LIST_MACHINES, machine::list),
         route!(op::CREATE_MACHINES, machine::create),
         route!(op::DELETE_MACHINE, machine::delete),

@@ -32,7 +32,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     say("balancer", &balancer, arguments.yes);
     if arguments.yes {
         release_virtual_ips(&dir).await;
-        provider.delete_balancer(&balancer).await?;
+        provider.delete_host_service(&balancer).await?;
     }
     for network in &inventory.networks {
         say("network", network, arguments.yes);
