@@ -10,10 +10,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use sampan_agents::tunnel::AgentHub;
 use sampan_control::{
+    generations::ByGeneration,
     kubernetes::{HostFacts, Images, access::TunnelAccess, vault::Vault},
     ports,
-    reconcile::{Controllers, Handle, machine_token},
-    service::{Service, SystemClock},
+    reconcile::{Blueprints, Controllers, Handle, machine_token},
+    service::{Service, SystemClock, credentials::Credentials},
+    swarm::{access::SwarmAccess, vault::SwarmVault},
 };
 use sampan_gateway::edge::{Gateway, GatewayParts, Gauge, Limits, keys::Keys, listen, tls};
 use sampan_provider::{BalancerSpec, MachineProvider, docker::DockerProvider};
@@ -34,7 +36,10 @@ use crate::{
     commands,
     config::Config,
     data_dir::{Access, DataDir},
-    glue::{BundleBlueprints, DockerBalancing, DockerRanges, HubAgents, VaultCredentials, images::ImageStore},
+    glue::{
+        BundleBlueprints, DockerBalancing, DockerRanges, HubAgents, SwarmBlueprints, SwarmCredentials,
+        VaultCredentials, images::ImageStore,
+    },
     housekeeping,
 };
 
@@ -229,12 +234,28 @@ async fn start(
     let hub = start_hub(dir, &store)?;
     let agents = Arc::new(HubAgents::new(Arc::clone(&hub)));
     let vault = Vault::new(store.clone());
-    let access = TunnelAccess::new(
-        Arc::new(vault.clone()),
-        Arc::clone(&agents) as Arc<_>,
-        images(bundle),
-        facts.name_servers.clone(),
-    );
+    let swarm_vault = SwarmVault::new(store.clone(), config.network.public_address);
+    let dialer: Arc<dyn ports::Dialer> = Arc::clone(&agents) as Arc<_>;
+    let kubernetes =
+        TunnelAccess::new(Arc::new(vault.clone()), Arc::clone(&dialer), images(bundle), facts.name_servers.clone());
+    let swarm = SwarmAccess::new(Arc::new(swarm_vault.clone()), dialer, kubernetes.announcer());
+    let access: ByGeneration<dyn ports::ClusterAccess> = ByGeneration { kubernetes, swarm };
+    let blueprints: ByGeneration<dyn Blueprints> = ByGeneration {
+        kubernetes: Arc::new(BundleBlueprints {
+            vault: vault.clone(),
+            images: images(bundle),
+            facts: Arc::clone(&facts),
+        }),
+        swarm: Arc::new(SwarmBlueprints {
+            vault: swarm_vault.clone(),
+            routing_suffix: config.network.routing_suffix.clone(),
+            facts: Arc::clone(&facts),
+        }),
+    };
+    let credentials: ByGeneration<dyn Credentials> = ByGeneration {
+        kubernetes: Arc::new(VaultCredentials { vault }),
+        swarm: Arc::new(SwarmCredentials { vault: swarm_vault }),
+    };
     let balancing = Arc::new(DockerBalancing::new(
         Arc::clone(&provider),
         BalancerSpec {
@@ -255,19 +276,14 @@ async fn start(
         store: store.clone(),
         provider: Arc::clone(&provider),
         agents: agents as Arc<_>,
-        access,
+        access: Arc::new(access),
         balancing,
-        blueprints: Arc::new(BundleBlueprints {
-            vault: vault.clone(),
-            images: images(bundle),
-            facts: Arc::clone(&facts),
-        }),
+        blueprints: Arc::new(blueprints),
         clock: Arc::clone(&clock),
         settings: control_settings(dir, config, bundle, installation, &facts),
     }
     .start();
-    let service =
-        Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(VaultCredentials { vault }));
+    let service = Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(credentials));
     service.set_range_source(Arc::new(DockerRanges { provider: Arc::clone(&provider) }));
     service.set_host(facts);
     let gateway = gateway(config, store.clone(), Arc::new(service)).await?;

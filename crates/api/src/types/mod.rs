@@ -14,6 +14,7 @@ pub mod event;
 pub mod machine;
 pub mod node;
 pub mod node_pool;
+pub mod swarm;
 pub mod task;
 
 pub use account::*;
@@ -27,4 +28,5 @@ pub use event::*;
 pub use machine::*;
 pub use node::*;
 pub use node_pool::*;
+pub use swarm::*;
 pub use task::*;

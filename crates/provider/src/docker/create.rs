@@ -151,15 +151,18 @@ fn mounts(engine: &Engine, spec: &MachineSpec) -> Vec<DockerMount> {
     let wants_modules = engine.facts.modules && spec.mounts.iter().all(|mount| mount.target != modules.target);
     let binds = spec.mounts.iter().chain(wants_modules.then_some(&modules)).map(bind);
     let owner = [(MACHINE_LABEL.to_owned(), spec.name.clone())];
-    let labels = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
-    let volumes = spec.volumes.iter().map(|(target, suffix)| DockerMount {
+    let own = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
+    let shared = engine.labels("volume", []);
+    let volume = |target: &str, name: String, labels: &HashMap<String, String>| DockerMount {
         typ: Some(MountType::VOLUME),
-        source: Some(volume_name(&spec.name, suffix)),
-        target: Some(target.clone()),
+        source: Some(name),
+        target: Some(target.to_owned()),
         volume_options: Some(MountVolumeOptions { labels: Some(labels.clone()), ..MountVolumeOptions::default() }),
         ..DockerMount::default()
-    });
-    binds.chain(volumes).collect()
+    };
+    let volumes = spec.volumes.iter().map(|(target, suffix)| volume(target, volume_name(&spec.name, suffix), &own));
+    let shared = spec.shared_volumes.iter().map(|(target, name)| volume(target, name.clone(), &shared));
+    binds.chain(volumes).chain(shared).collect()
 }
 
 /// The full name of a machine's volume.

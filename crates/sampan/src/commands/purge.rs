@@ -46,6 +46,9 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         if let Some(machine) = names.machine_id_of_volume(&volume).filter(|_| arguments.yes) {
             provider.delete_machine(&names.machine(machine)).await?;
         }
+        if names.cluster_id_of_volume(&volume).is_some() && arguments.yes {
+            provider.delete_volume(&volume).await?;
+        }
     }
     Ok(())
 }
