@@ -57,6 +57,7 @@ pub async fn suite(bench: &Bench<'_>) {
     bench.machines().await;
     bench.restarts_keep_identity_and_disks().await;
     bench.conflicts().await;
+    bench.shared_volumes_outlive_machines().await;
     bench.leftovers_are_started().await;
     bench.ended_machines_are_started().await;
     bench.parallel_calls_agree().await;
@@ -134,6 +135,24 @@ impl Bench<'_> {
         let inventory = ok("inventory", self.provider.inventory().await);
         assert!(inventory.machines.is_empty() && inventory.volumes.is_empty(), "{inventory:?}");
         assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), None);
+    }
+
+    async fn shared_volumes_outlive_machines(&self) {
+        let shared = self.name("cluster-shared");
+        let mut specs = [self.spec("s1", 20), self.spec("s2", 21)];
+        for spec in &mut specs {
+            spec.shared_volumes.insert("/shared".to_owned(), shared.clone());
+            ok("make a machine with a shared volume", self.provider.ensure_machine(spec).await);
+        }
+        for spec in &specs {
+            ok("delete a machine with a shared volume", self.provider.delete_machine(&spec.name).await);
+            let inventory = ok("inventory", self.provider.inventory().await);
+            assert!(inventory.volumes.contains(&shared), "{inventory:?}");
+        }
+        ok("delete a shared volume", self.provider.delete_volume(&shared).await);
+        ok("delete it again", self.provider.delete_volume(&shared).await);
+        let inventory = ok("inventory", self.provider.inventory().await);
+        assert!(inventory.volumes.is_empty(), "{inventory:?}");
     }
 
     async fn restarts_keep_identity_and_disks(&self) {
@@ -349,6 +368,7 @@ pub fn machine(id: &str, what: &str, image: &str, range: Ipv4Net, place: u32) ->
         env: BTreeMap::new(),
         mounts: Vec::new(),
         volumes: [("/data".to_owned(), "data".to_owned())].into(),
+        shared_volumes: BTreeMap::new(),
         cpu_millis: Some(1000),
         cpu_weight: CPU_WEIGHT,
         memory_bytes: Some(256 << 20),

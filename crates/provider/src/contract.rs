@@ -80,6 +80,10 @@ pub struct MachineSpec {
     pub mounts: Vec<Mount>,
     /// Named volumes: target path → volume name suffix (the full name is `<name>-<suffix>`); deleted with the machine.
     pub volumes: BTreeMap<String, String>,
+    /// Named volumes that several machines share: target path → full name, unique in the engine. They are made with the
+    /// first machine that has them, and stay until [`MachineProvider::delete_volume`].
+    #[serde(default)]
+    pub shared_volumes: BTreeMap<String, String>,
     /// CPU limit in thousandths of a core; `None`: no limit.
     pub cpu_millis: Option<u64>,
     /// How much processor time the machine gets, in proportion to others, when there is not enough for all;
@@ -207,6 +211,8 @@ pub trait MachineProvider: Send + Sync + 'static {
     async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError>;
     /// Removes the machine and its volumes, running or not.
     async fn delete_machine(&self, name: &str) -> Result<(), ProviderError>;
+    /// Removes a shared volume; one that a machine uses is an error.
+    async fn delete_volume(&self, name: &str) -> Result<(), ProviderError>;
     /// The last `lines` lines that the machine wrote to its console.
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError>;
     /// Makes and starts the service, or finds it; replaces one of another image, directory or configuration.

@@ -269,6 +269,10 @@ impl MachineProvider for MemoryProvider {
         .await
     }
 
+    async fn delete_volume(&self, name: &str) -> Result<(), ProviderError> {
+        self.simple("delete_volume", name, |state| state.delete_volume(&self.owner, name)).await
+    }
+
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
         self.simple("console", name, |state| state.console(&self.owner, name, lines)).await
     }

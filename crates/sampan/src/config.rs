@@ -54,6 +54,8 @@ pub(crate) struct Network {
     pub(crate) public_address: Ipv4Addr,
     /// First and last port for public endpoints; each is probed before it is taken.
     pub(crate) public_ports: (u16, u16),
+    /// Applications of Swarm clusters that name only a prefix are found at `<prefix>.<cluster>.<region>.<this>`.
+    pub(crate) routing_suffix: String,
 }
 
 impl Default for Network {
@@ -63,6 +65,8 @@ impl Default for Network {
             create_referenced: true,
             public_address: Ipv4Addr::LOCALHOST,
             public_ports: (36400, 36999),
+            // Names below it lead to this host by themselves.
+            routing_suffix: "localhost".into(),
         }
     }
 }

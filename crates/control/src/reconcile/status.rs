@@ -320,7 +320,8 @@ fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
     let succeeded =
         verdict.tasks.iter().any(|task| task.task_type == TaskType::ClusterModify && task.state == TaskState::Success);
     let cluster = &mut verdict.cluster;
-    cluster.state = if is_running(TaskType::ClusterScaleout) || is_running(TaskType::ClusterNodeDelete) {
+    let changes_nodes = [TaskType::ClusterScaleout, TaskType::ClusterNodeDelete, TaskType::ClusterNodeReset];
+    cluster.state = if changes_nodes.into_iter().any(is_running) {
         ClusterState::Scaling
     } else if is_running(TaskType::ClusterModify) {
         ClusterState::Updating

@@ -161,14 +161,18 @@ impl Service {
         if cluster.is_settled() || cluster.state == ClusterState::Scaling {
             return Ok(cluster);
         }
-        let state = cluster_state_word(cluster.state);
+        let state = cluster_state_word(&cluster);
         Err(Fault::state(format!("cluster {id} is {state}; it can be changed when it is running")))
     }
 }
 
-/// The API's word for a state.
-pub fn cluster_state_word(state: ClusterState) -> &'static str {
-    match state {
+/// The API's word for a cluster's state. The two generations have different ones.
+pub fn cluster_state_word(cluster: &Cluster) -> &'static str {
+    match cluster.state {
+        ClusterState::Initial if cluster.is_swarm() => "launching",
+        // There is no word for these: the change is over, and the deletion still goes on.
+        ClusterState::UpdatingFailed if cluster.is_swarm() => "running",
+        ClusterState::DeleteFailed if cluster.is_swarm() => "deleting",
         ClusterState::Initial => "initial",
         ClusterState::Failed => "failed",
         ClusterState::Running => "running",

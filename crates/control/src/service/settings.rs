@@ -90,6 +90,8 @@ pub struct Settings {
     pub public_address: IpAddr,
     /// Where callers reach the server, `http://host:port`; links of triggers begin with it.
     pub endpoint_url: String,
+    /// Port of the installation's image registry on 127.0.0.1, if it has one.
+    pub registry_port: Option<u16>,
     /// Limits, unless an account has its own.
     pub quotas: Quotas,
     /// Components that this installation brings to every cluster.
@@ -118,6 +120,7 @@ impl Default for Settings {
             ports: 20000..=20999,
             public_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             endpoint_url: String::new(),
+            registry_port: None,
             quotas: Quotas::default(),
             provided_addons: ["coredns", "metrics-server", "kube-proxy"].map(String::from).to_vec(),
             default_instance_type: "ecs.g6.large".into(),

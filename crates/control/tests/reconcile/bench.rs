@@ -89,6 +89,7 @@ impl Bench {
                 images_dir: "/data/images".into(),
                 public_ip: Ipv4Addr::LOCALHOST,
                 public_ports: self.world.public_ports(),
+                registry_port: None,
                 limits: LIMITS,
                 sizes: Arc::new(|_| MachineSize::default()),
                 pace: Pace::default(),

@@ -135,6 +135,8 @@ fn balancer(root_owns_state: bool) -> ContainerCreateBody {
 fn registry(uid: u32, gid: u32) -> ContainerCreateBody {
     let config = format!("{}/config.yml", HostService::Registry.state_target());
     ContainerCreateBody {
+        // It tells the server of pushes; one that only speaks HTTPS has an authority of its own.
+        env: Some(vec![format!("SSL_CERT_FILE={}/ca.pem", HostService::Registry.state_target())]),
         entrypoint: Some(vec!["/usr/bin/docker-registry".to_owned()]),
         cmd: Some(vec!["serve".to_owned(), config]),
         user: Some(format!("{uid}:{gid}")),
@@ -175,15 +177,18 @@ fn mounts(engine: &Engine, spec: &MachineSpec) -> Vec<DockerMount> {
     let wants_modules = engine.facts.modules && spec.mounts.iter().all(|mount| mount.target != modules.target);
     let binds = spec.mounts.iter().chain(wants_modules.then_some(&modules)).map(bind);
     let owner = [(MACHINE_LABEL.to_owned(), spec.name.clone())];
-    let labels = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
-    let volumes = spec.volumes.iter().map(|(target, suffix)| DockerMount {
+    let own = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
+    let shared = engine.labels("volume", []);
+    let volume = |target: &str, name: String, labels: &HashMap<String, String>| DockerMount {
         typ: Some(MountType::VOLUME),
-        source: Some(volume_name(&spec.name, suffix)),
-        target: Some(target.clone()),
+        source: Some(name),
+        target: Some(target.to_owned()),
         volume_options: Some(MountVolumeOptions { labels: Some(labels.clone()), ..MountVolumeOptions::default() }),
         ..DockerMount::default()
-    });
-    binds.chain(volumes).collect()
+    };
+    let volumes = spec.volumes.iter().map(|(target, suffix)| volume(target, volume_name(&spec.name, suffix), &own));
+    let shared = spec.shared_volumes.iter().map(|(target, name)| volume(target, name.clone(), &shared));
+    binds.chain(volumes).chain(shared).collect()
 }
 
 /// The full name of a machine's volume.

@@ -152,6 +152,10 @@ impl MachineProvider for DockerProvider {
         self.on_engine(|engine| async move { engine.delete_machine(name).await }).await
     }
 
+    async fn delete_volume(&self, name: &str) -> Result<(), ProviderError> {
+        self.on_engine(|engine| async move { engine.delete_volume(name).await }).await
+    }
+
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
         self.on_engine(|engine| async move { engine.console(name, lines).await }).await
     }

@@ -116,6 +116,10 @@ impl State {
             let volume = Volume { owner: owner.to_owned(), machine: spec.name.clone(), boots: 0 };
             self.volumes.entry(format!("{}-{suffix}", spec.name)).or_insert(volume);
         }
+        for name in spec.shared_volumes.values() {
+            let volume = Volume { owner: owner.to_owned(), machine: String::new(), boots: 0 };
+            self.volumes.entry(name.clone()).or_insert(volume);
+        }
         let container = Container {
             owner: owner.to_owned(),
             spec: spec.clone(),
@@ -220,6 +224,19 @@ impl State {
 
     pub(super) fn remove_volumes(&mut self, owner: &str, machine: &str) {
         self.volumes.retain(|_, volume| volume.machine != machine || volume.owner != owner);
+    }
+
+    pub(super) fn delete_volume(&mut self, owner: &str, name: &str) -> Result<(), ProviderError> {
+        let Some(volume) = self.volumes.get(name) else {
+            return Ok(());
+        };
+        must_own(name, owner, &volume.owner)?;
+        let user = self.machines.values().find(|machine| machine.spec.shared_volumes.values().any(|used| used == name));
+        if let Some(user) = user {
+            return Err(ProviderError::Conflict(format!("volume {name} is in use by container {}", user.spec.name)));
+        }
+        self.volumes.remove(name);
+        Ok(())
     }
 
     pub(super) fn machine(&self, owner: &str, name: &str) -> Result<Option<MachineStatus>, ProviderError> {
