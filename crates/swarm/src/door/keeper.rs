@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
+use http::{Method, StatusCode};
 use rand::Rng as _;
 use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) struct Keeper {
     states: watch::Sender<State>,
     generation: Arc<AtomicU64>,
     doubt: Arc<Notify>,
-    entered: Option<Running>,
+    entered: Option<(Running, Arc<Namespace>)>,
 }
 
 /// One run of the container.
@@ -75,10 +75,11 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let mut failures = 0_u32;
         loop {
+            let looked = Instant::now();
             match self.look().await {
                 Ok(Some(running)) => {
                     failures = 0;
-                    self.rest(&running).await;
+                    self.rest(&running, looked).await;
                 }
                 // A step was done; the next look finds out whether it is enough.
                 Ok(None) => sleep(BACKOFF_FIRST).await,
@@ -96,12 +97,12 @@ impl Keeper {
     }
 
     /// Until the container ends, somebody doubts, or some time has gone.
-    async fn rest(&self, running: &Running) {
+    async fn rest(&self, running: &Running, looked: Instant) {
         tokio::select! {
             ended = self.engine.wait(&running.id) => {
                 tracing::debug!(?ended, "the door's container may have ended");
             }
-            () = self.doubt.notified() => sleep(LOOK_PAUSE).await,
+            () = self.doubt.notified() => sleep_until(looked + LOOK_PAUSE).await,
             () = sleep(LOOK_INTERVAL) => {}
         }
     }
@@ -132,7 +133,7 @@ impl Keeper {
             self.remove(&id).await?;
             return Ok(None);
         };
-        if self.entered.as_ref() != Some(&running) {
+        if self.entered.as_ref().is_none_or(|(entered, _)| *entered != running) {
             self.enter(running.clone()).await?;
         }
         Ok(Some(running))
@@ -168,7 +169,8 @@ impl Keeper {
 
     async fn remove(&self, id: &str) -> Result<(), KeepError> {
         match self.engine.call(Method::DELETE, &format!("/containers/{id}?force=true&v=true"), None).await {
-            Err(EngineError::Refused { status: http::StatusCode::NOT_FOUND, .. }) | Ok(_) => Ok(()),
+            // Gone, or just going.
+            Err(EngineError::Refused { status: StatusCode::NOT_FOUND | StatusCode::CONFLICT, .. }) | Ok(_) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -177,9 +179,10 @@ impl Keeper {
         let entered = Namespace::enter(running.pid, running.address).await;
         let namespace = entered.map_err(|error| KeepError::Io("namespace of the door's container", error))?;
         tracing::info!(network = self.settings.network, address = %running.address, "the way into the overlay is open");
-        self.entered = Some(running);
+        let namespace = Arc::new(namespace);
+        self.entered = Some((running, Arc::clone(&namespace)));
         self.generation.fetch_add(1, Ordering::Relaxed);
-        self.states.send_replace(State::Open(Arc::new(namespace)));
+        self.states.send_replace(State::Open(namespace));
         Ok(())
     }
 
@@ -192,11 +195,11 @@ impl Keeper {
         self.states.send_replace(State::Shut(reason.to_owned()));
     }
 
-    /// Why the door is not open. An open one stays open: an engine that does not answer for a moment may still have the
-    /// same container afterwards.
-    fn explain(&self, error: &KeepError) {
-        if self.entered.is_none() {
-            self.states.send_replace(State::Shut(error.to_string()));
+    /// Why the door cannot be looked after. One whose container is still there stays open: an engine that does not answer
+    /// for a moment is no reason to shut it.
+    fn explain(&mut self, error: &KeepError) {
+        if self.entered.as_ref().is_none_or(|(_, namespace)| !namespace.is_alive()) {
+            self.shut(&error.to_string());
         }
     }
 }

@@ -28,6 +28,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use nix::errno::Errno;
 use tokio::{
     net::{TcpSocket, TcpStream},
     sync::{Notify, watch},
@@ -49,6 +50,19 @@ pub trait OverlayDialer: fmt::Debug + Send + Sync + 'static {
     /// Changes when connections made before lead nowhere any more.
     fn generation(&self) -> u64 {
         0
+    }
+
+    /// Whether connections can be made at present.
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    /// Waits until connections can be made.
+    async fn opened(&self) {}
+
+    /// Waits until connections cannot be made.
+    async fn shut(&self) {
+        std::future::pending().await
     }
 }
 
@@ -87,6 +101,12 @@ enum State {
     Open(Arc<Namespace>),
 }
 
+impl State {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+}
+
 /// A door, kept open for as long as this lives. The container stays when it is dropped.
 #[derive(Debug)]
 pub struct Door {
@@ -108,12 +128,26 @@ impl Door {
         Self { state, generation, doubt, _keeper: keeper }
     }
 
-    async fn opened(&self) -> io::Result<Arc<Namespace>> {
+    /// Connects through the door, and through the next one if this one turns out to lead nowhere.
+    async fn through(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut state = self.state.clone();
-        let open = state.wait_for(|state| matches!(state, State::Open(_))).await;
-        match open.as_deref() {
-            Ok(State::Open(namespace)) => Ok(Arc::clone(namespace)),
-            Ok(State::Shut(_)) | Err(_) => Err(io::Error::other("nobody keeps the door")),
+        loop {
+            let namespace = match state.wait_for(State::is_open).await.as_deref() {
+                Ok(State::Open(namespace)) => Arc::clone(namespace),
+                Ok(State::Shut(_)) | Err(_) => return Err(io::Error::other("nobody keeps the door")),
+            };
+            let connected = match namespace.socket().await {
+                Ok(socket) => TcpSocket::from_std_stream(socket).connect(address).await,
+                Err(error) => Err(error),
+            };
+            match connected {
+                // The namespace has lost its interface: the container has ended, or was taken out of the network.
+                Err(error) if is_shut(&error) => {
+                    self.doubt.notify_one();
+                    state.changed().await.map_err(|_| error)?;
+                }
+                connected => return connected,
+            }
         }
     }
 
@@ -126,14 +160,16 @@ impl Door {
     }
 }
 
+fn is_shut(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENODEV | Errno::ENETUNREACH | Errno::ENXIO))
+}
+
 #[async_trait]
 impl OverlayDialer for Door {
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let connecting = async {
-            let socket = self.opened().await?.socket().await?;
-            TcpSocket::from_std_stream(socket).connect(address).await
-        };
-        let connected = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(self.not_in_time()));
+        let connected =
+            timeout(CONNECT_TIMEOUT, self.through(address)).await.unwrap_or_else(|_| Err(self.not_in_time()));
         // Refused is a word of the other end; everything else may be the door's fault.
         if connected.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::ConnectionRefused) {
             self.doubt.notify_one();
@@ -143,5 +179,18 @@ impl OverlayDialer for Door {
 
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    fn is_open(&self) -> bool {
+        self.state.borrow().is_open()
+    }
+
+    async fn opened(&self) {
+        // An error is the end of the keeper, which ends with this.
+        let _ = self.state.clone().wait_for(State::is_open).await;
+    }
+
+    async fn shut(&self) {
+        let _ = self.state.clone().wait_for(|state| !state.is_open()).await;
     }
 }

@@ -19,6 +19,7 @@ use super::{
 pub(super) async fn answer(plane: &Arc<Plane>, mut request: Request<Upload>) -> Response<Answer> {
     let mut attempts = Attempts::default();
     loop {
+        plane.ready(&mut attempts.door).await;
         let Target { lease, routes, session } = match Target::choose(plane, &request, &mut attempts) {
             Ok(target) => target,
             Err(refusal) => return *refusal,

@@ -135,7 +135,7 @@ pub async fn run_until(config_path: &Path, stop: CancellationToken) -> Result<()
     };
     tracing::info!(%address, node = settings.node, "the router takes requests");
     tokio::join!(
-        server::serve(http, Arc::clone(&plane), stop.clone()),
+        server::serve(http, address, Arc::clone(&plane), stop.clone()),
         status::serve(socket_bound, sources, stop.clone()),
         tables,
         installer.mend(stop.clone()),

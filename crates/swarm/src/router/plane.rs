@@ -18,7 +18,10 @@ use std::{
 };
 
 use futures::future::join_all;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     backend::Backend,
@@ -32,6 +35,8 @@ use crate::door::OverlayDialer;
 
 /// Requests at backends that a table takes out have so long before the table is acknowledged all the same.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// A request waits so long for a way into the overlay: an engine that is restarted takes some 15 s.
+const DOOR_TIMEOUT: Duration = Duration::from_secs(20);
 /// Attempts to connect end long before; a request that holds the old table for longer is a defect and must not block the
 /// next table.
 const RELEASE_MAX: Duration = Duration::from_secs(15);
@@ -97,6 +102,20 @@ impl Plane {
         if timeout(DRAIN_GRACE, join_all(gone.iter().map(|backend| backend.quiet()))).await.is_err() {
             tracing::debug!(revision = table.revision, "requests go on at backends that are gone");
         }
+    }
+
+    /// Waits for a way into the overlay, [`DOOR_TIMEOUT`] in all for a request. Before the table is asked: who waits here
+    /// holds none. Without a way the attempt says why there is none.
+    pub(super) async fn ready(&self, until: &mut Option<Instant>) {
+        if !self.dialer.is_open() {
+            let until = *until.get_or_insert_with(|| Instant::now() + DOOR_TIMEOUT);
+            let _ = timeout_at(until, self.dialer.opened()).await;
+        }
+    }
+
+    /// The way into the overlay.
+    pub(super) fn dialer(&self) -> &dyn OverlayDialer {
+        &*self.dialer
     }
 
     /// Closes connections that waited too long.

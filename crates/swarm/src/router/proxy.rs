@@ -68,6 +68,7 @@ async fn forward(plane: &Arc<Plane>, mut request: Request<Upload>) -> Response<A
     let mut attempts = Attempts::default();
     let mut is_fresh = false;
     loop {
+        plane.ready(&mut attempts.door).await;
         let target = match Target::choose(plane, &request, &mut attempts) {
             Ok(target) => target,
             Err(refusal) => return *refusal,
@@ -188,6 +189,8 @@ pub(super) struct Attempts {
     count: usize,
     repeats: usize,
     last_error: Option<String>,
+    /// It waits so long for a way into the overlay.
+    pub(super) door: Option<tokio::time::Instant>,
 }
 
 impl Attempts {
@@ -195,10 +198,12 @@ impl Attempts {
     pub(super) fn unreachable(&mut self, plane: &Plane, lease: &Lease, error: &std::io::Error) {
         let (service, backend, address) = (&lease.service.name, &lease.backend.id, lease.backend.address);
         tracing::debug!(service, backend, %address, %error, "a backend cannot be reached");
-        plane.counters.connect_failures.fetch_add(1, Ordering::Relaxed);
-        lease.backend.failed();
-        self.tried.add(&lease.backend);
         self.count += 1;
+        if plane.dialer().is_open() {
+            plane.counters.connect_failures.fetch_add(1, Ordering::Relaxed);
+            lease.backend.failed();
+            self.tried.add(&lease.backend);
+        }
         self.last_error = Some(error.to_string());
     }
 

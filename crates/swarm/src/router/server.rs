@@ -13,7 +13,7 @@ use hyper::{body::Incoming, server::conn::http1, server::conn::http2, service::s
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,6 +25,9 @@ const CONNECTIONS_MAX: usize = 10_000;
 const BACKLOG: u32 = 4096;
 /// Pause after an error of accept, e.g. when no descriptors are left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+const BIND_RETRY: Duration = Duration::from_secs(1);
+/// Requests wait so long for a way into the overlay before new ones are turned away.
+const SHUT_MAX: Duration = Duration::from_millis(1500);
 /// A head must be there so long after the connection was opened or the answer before was sent.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first bytes must be there in this time.
@@ -54,34 +57,80 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves clients until `stop`, then lets requests under way end.
-pub(super) async fn serve(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub(super) async fn serve(listener: TcpListener, address: SocketAddr, plane: Arc<Plane>, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    let accepting = async {
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let connection = connection(stream, peer.ip(), Arc::clone(&plane), stop.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_RETRY).await;
-                }
-            }
-        }
+    let accepted = |stream, peer: SocketAddr, end, permit| {
+        let connection = connection(stream, peer.ip(), Arc::clone(&plane), end);
+        connections.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
     };
-    tokio::select! {
-        () = accepting => {}
-        () = stop.cancelled() => {}
-    }
-    drop(listener);
+    accept_while_open(listener, address, &plane, &stop, accepted).await;
     connections.close();
     if timeout(STOP_GRACE, connections.wait()).await.is_err() {
         tracing::info!(connections = connections.len(), "connections were cut at the end");
+    }
+}
+
+/// Takes connections until `stop`, for as long as there is a way into the overlay. While there is none the socket is
+/// closed, so that the balancer goes to another node's router; connections that are open are told to end (the token).
+pub(super) async fn accept_while_open(
+    listener: TcpListener,
+    address: SocketAddr,
+    plane: &Plane,
+    stop: &CancellationToken,
+    accepted: impl Fn(TcpStream, SocketAddr, CancellationToken, OwnedSemaphorePermit),
+) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut listener = Some(listener);
+    loop {
+        if let Some(listener) = listener.take() {
+            let end = stop.child_token();
+            tokio::select! {
+                () = accept(&listener, &permits, |stream, peer, permit| accepted(stream, peer, end.clone(), permit)) => {}
+                () = shut_for_long(plane) => tracing::warn!(%address, "closed: there is no way into the overlay"),
+                () = stop.cancelled() => return,
+            }
+            end.cancel();
+        }
+        tokio::select! {
+            () = plane.dialer().opened() => {}
+            () = stop.cancelled() => return,
+        }
+        match bind(address) {
+            Ok(bound) => listener = Some(bound),
+            Err(error) => {
+                tracing::warn!(%address, %error, "cannot be opened again yet");
+                sleep(BIND_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    accepted: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
+) {
+    while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, peer)) => accepted(stream, peer, permit),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// A door that is shut only for a moment is waited for.
+async fn shut_for_long(plane: &Plane) {
+    loop {
+        plane.dialer().shut().await;
+        if timeout(SHUT_MAX, plane.dialer().opened()).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -4,30 +4,21 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
 };
 
 use sampan_agents::relay::relay;
 use serde::Serialize;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::sleep,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     backend::Lease,
     plane::Plane,
     routes::{Routes, Tried},
-    server::bind,
+    server::{accept_while_open, bind},
     sockets,
 };
 
-/// Connections of one listener at a time; more wait in the socket's backlog.
-const CONNECTIONS_MAX: usize = 10_000;
-/// Pause after an error of accept, e.g. when no descriptors are left.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Backends that are tried for one connection.
 const ATTEMPTS_MAX: usize = 5;
 
@@ -121,38 +112,27 @@ impl Listeners {
 }
 
 async fn accept(listener: TcpListener, port: u16, plane: Arc<Plane>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let accepting = async {
-        while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    let (plane, stop) = (Arc::clone(&plane), stop.clone());
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            () = carry(&plane, client, port) => {}
-                            () = stop.cancelled() => {}
-                        }
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(port, %error, "a connection could not be accepted");
-                    sleep(ACCEPT_RETRY).await;
-                }
+    let address = listener.local_addr();
+    let Ok(address) = address else { return };
+    let accepted = |client, _, _, permit| {
+        let (plane, stop) = (Arc::clone(&plane), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = carry(&plane, client, port) => {}
+                () = stop.cancelled() => {}
             }
-        }
+            drop(permit);
+        });
     };
-    tokio::select! {
-        () = accepting => {}
-        () = stop.cancelled() => {}
-    }
+    accept_while_open(listener, address, &plane, &stop, accepted).await;
 }
 
 async fn carry(plane: &Plane, client: TcpStream, port: u16) {
     sockets::prepare_client(&client);
     sockets::be_patient(&client);
-    let mut tried = Tried::default();
+    let (mut tried, mut door) = (Tried::default(), None);
     for attempt in 0..ATTEMPTS_MAX {
+        plane.ready(&mut door).await;
         let routes = plane.routes();
         let Some(group) = routes.tcp.get(&port) else { return };
         if attempt == 0 {

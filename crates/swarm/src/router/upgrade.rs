@@ -34,6 +34,7 @@ pub(super) async fn answer(
     let mut request = request.map(|body| Upload::new(body, true));
     let mut attempts = Attempts::default();
     loop {
+        plane.ready(&mut attempts.door).await;
         let Target { lease, routes, session } = match Target::choose(plane, &request, &mut attempts) {
             Ok(target) => target,
             Err(refusal) => return *refusal,
