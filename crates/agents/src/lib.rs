@@ -6,7 +6,7 @@
 
 pub mod balancer;
 mod children;
-mod disk;
+pub mod disk;
 mod http;
 pub mod master;
 pub mod node;
