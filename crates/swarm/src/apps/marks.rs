@@ -1,0 +1,38 @@
+//! What a container was made with, kept on the container itself: while a service rolls, old and new containers differ.
+
+use serde::{Deserialize, Serialize};
+
+use super::names::MARKS;
+use crate::{
+    compose::template::{Extensions, LoadBalancer, Probe, Routing},
+    model::Container,
+};
+
+/// Probe, routes and listeners of one container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Marks {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) probe: Option<Probe>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routing: Vec<Routing>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) sticky: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lb: Vec<LoadBalancer>,
+}
+
+impl Marks {
+    pub(crate) fn of_service(extensions: &Extensions) -> Self {
+        Self {
+            probe: extensions.probe.clone(),
+            routing: extensions.routing.clone(),
+            sticky: extensions.session_sticky,
+            lb: extensions.lb.clone(),
+        }
+    }
+
+    /// Those of a container; nothing for one without.
+    pub(crate) fn of(container: &Container) -> Self {
+        container.labels.get(MARKS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
