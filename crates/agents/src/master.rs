@@ -39,6 +39,8 @@ pub struct MasterConfig {
     pub advertise: Ipv4Addr,
     /// Server side of the cluster's endpoint.
     pub endpoint_tls: TlsFiles,
+    /// Authority of the routers' certificates (the engines' own): such a certificate opens `/internal/routes` and nothing else.
+    pub router_ca: String,
     /// Client side towards the nodes' engines.
     pub engines_tls: TlsFiles,
     /// Authority (path) of the nodes' routers: its client certificates may read `/internal/routes` at the endpoint, and
@@ -50,10 +52,26 @@ pub struct MasterConfig {
     pub address_pool: Ipv4Net,
     /// Bare routing prefixes become `<prefix>.<cluster_id>.<region_id>.<suffix>`.
     pub routing_suffix: String,
+    /// How nodes are chosen for containers.
+    #[serde(default)]
+    pub strategy: Strategy,
     /// Nodes that shall be members.
     pub nodes: Vec<MasterNode>,
     /// Own state.
     pub state_dir: String,
+}
+
+/// How a node is chosen among those that will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// The emptiest.
+    #[default]
+    Spread,
+    /// The fullest.
+    Binpack,
+    /// Any.
+    Random,
 }
 
 /// A node, as the master is told of it.

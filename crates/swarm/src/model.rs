@@ -228,6 +228,28 @@ impl View {
     pub fn node(&self, key: &str) -> Option<&Arc<Node>> {
         self.nodes.iter().find(|node| node.name == key || node.id == key || node.ip.to_string() == key)
     }
+
+    /// A container by id, `name`, `/name`, `node/name`, or a beginning of its id that no other has.
+    pub fn find(&self, key: &str) -> Result<&Arc<Container>, Refusal> {
+        let key = key.strip_prefix('/').unwrap_or(key);
+        let (node, name) = match key.split_once('/') {
+            Some((node, name)) => {
+                let node = self.node(node).ok_or_else(|| Refusal::missing(format!("No such container: {key}")))?;
+                (Some(node.name.as_str()), name)
+            }
+            None => (None, key),
+        };
+        let here = |container: &&Arc<Container>| node.is_none_or(|node| container.node == node);
+        if let Some(exact) = self.containers.iter().filter(here).find(|one| one.id == name || one.name == name) {
+            return Ok(exact);
+        }
+        let mut begun = self.containers.iter().filter(here).filter(|one| !name.is_empty() && one.id.starts_with(name));
+        match (begun.next(), begun.next()) {
+            (Some(found), None) => Ok(found),
+            (Some(_), Some(_)) => Err(Refusal::bad(format!("Multiple IDs found with provided prefix: {name}"))),
+            (None, _) => Err(Refusal::missing(format!("No such container: {key}"))),
+        }
+    }
 }
 
 /// What a container shall be, whoever asks for it.

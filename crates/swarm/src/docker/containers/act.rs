@@ -1,0 +1,53 @@
+//! What changes a container: done at its node, and seen here before the answer goes out.
+
+use http::StatusCode;
+
+use crate::docker::{Answer, Call, Docker, pass};
+use crate::{
+    fleet::wire,
+    model::{Container, ContainerState, Refusal},
+};
+
+impl Docker {
+    /// Start, stop, kill, … and removal (no action).
+    pub(super) async fn act(&self, call: Call, key: &str, action: &str) -> Answer {
+        let (container, member) = self.fleet.locate(key)?;
+        if !member.is_reachable() {
+            return Err(silent(&container));
+        }
+        let path = match action {
+            "" => format!("/containers/{}", container.id),
+            action => format!("/containers/{}/{action}", container.id),
+        };
+        let target = call.target(&path);
+        let answer = pass::request(&member, call.request, &target).await;
+        self.fleet.refresh(&member, &container.id).await;
+        answer
+    }
+
+    /// `POST /containers/{id}/rename?name=`: the name is reserved over the cluster.
+    pub(super) async fn rename(&self, call: Call, key: &str) -> Answer {
+        let name = call.query.text("name").unwrap_or_default().to_owned();
+        if name.is_empty() {
+            return Err(Refusal::bad("Neither old nor new names may be empty"));
+        }
+        let (container, _) = self.fleet.locate(key)?;
+        if name.trim_start_matches('/') == container.name {
+            return Err(Refusal::conflict("Renaming a container with the same name as its current name"));
+        }
+        crate::model::Engines::rename(&*self.fleet, &container.id, &name).await?;
+        Ok(wire::empty(StatusCode::NO_CONTENT))
+    }
+}
+
+/// The refusal of what needs an engine that does not answer.
+fn silent(container: &Container) -> Refusal {
+    let hint = match container.state {
+        ContainerState::Running => "; it may still be running there",
+        _ => "",
+    };
+    Refusal::unavailable(format!(
+        "the node {} of the container {} does not answer{hint}; try again when the node is back",
+        container.node, container.name
+    ))
+}

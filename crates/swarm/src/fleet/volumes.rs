@@ -1,0 +1,152 @@
+//! Volumes on all nodes.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::time;
+
+use super::{Fleet, Member, observe::text};
+use crate::model::Refusal;
+
+/// Between two looks whether every node has every volume of a plug-in, beside those that changes cause.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+/// A pause after a look that failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(3);
+
+/// Driver of volumes that are a node's own.
+pub(crate) const LOCAL_DRIVER: &str = "local";
+
+impl Fleet {
+    /// Makes a volume on every healthy node; answers what the first of them answers. `body`: as Docker takes it.
+    pub(crate) async fn create_volume(&self, body: &Value) -> Result<Value, Refusal> {
+        let members = self.some_healthy()?;
+        let name = text(body, "/Name").to_owned();
+        let plug_in = !matches!(text(body, "/Driver"), "" | LOCAL_DRIVER);
+        let before: Vec<bool> = members.iter().map(|member| has_volume(member, &name)).collect();
+        let made = join_all(members.iter().map(|member| create_on(member, body))).await;
+        let failed = made.iter().position(Result::is_err);
+        if let Some(failed) = failed {
+            // All or nothing: what was made just now goes again.
+            let undone = members.iter().zip(&made).zip(before).filter(|((_, made), before)| made.is_ok() && !before);
+            join_all(undone.map(|((member, _), _)| remove_on(member, &name, false))).await;
+            let refusal = made.into_iter().nth(failed).and_then(Result::err);
+            let refusal = refusal.unwrap_or_else(|| Refusal::internal("a volume could not be made"));
+            let node = members.get(failed).map(|member| member.name.as_str()).unwrap_or_default();
+            return Err(Refusal::new(refusal.status, format!("{node}: {}", refusal.message)));
+        }
+        if plug_in {
+            self.kept.put_volume(&name, body)?;
+        }
+        self.publish();
+        made.into_iter().flatten().next().ok_or_else(|| Refusal::internal("no node answered"))
+    }
+
+    /// Removes a volume everywhere, or on one node.
+    pub(crate) async fn delete_volume(
+        &self,
+        name: &str,
+        node: Option<&Arc<Member>>,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let members = match node {
+            Some(member) => vec![member.clone()],
+            None => self.some_healthy()?,
+        };
+        let kept = node.is_none().then(|| self.kept.volume(name)).flatten();
+        if kept.is_some() {
+            // Forgotten first: else a node that is repaired this moment would get it again.
+            self.kept.remove_volume(name)?;
+        }
+        let removed = join_all(members.iter().map(|member| remove_on(member, name, force))).await;
+        self.publish();
+        let mut found = kept.is_some();
+        for result in removed {
+            match result {
+                Ok(()) => found = true,
+                Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {}
+                Err(refusal) => {
+                    if let Some(body) = &kept {
+                        self.kept.put_volume(name, body)?;
+                    }
+                    return Err(refusal);
+                }
+            }
+        }
+        if found { Ok(()) } else { Err(Refusal::missing(format!("get {name}: no such volume"))) }
+    }
+
+    /// Containers that use a volume: (name, id); of one node or of all.
+    pub(crate) fn users_of(&self, name: &str, node: Option<&str>) -> Vec<(String, String)> {
+        let view = self.current();
+        let users = view
+            .containers
+            .iter()
+            .filter(|container| container.volumes.contains(name) && node.is_none_or(|node| container.node == node));
+        users.map(|container| (container.name.clone(), container.id.clone())).collect()
+    }
+
+    /// Gives nodes that come later the volumes of plug-ins, for ever.
+    pub(crate) async fn keep_volumes(self: Arc<Self>) {
+        let mut revision = self.revision.subscribe();
+        loop {
+            let wait = if self.volumes_round().await { KEEP_EVERY } else { RETRY_PAUSE };
+            // Whatever happens in a cluster changes its view: one look a second is enough.
+            time::sleep(Duration::from_secs(1)).await;
+            tokio::select! {
+                _ = revision.changed() => {}
+                () = time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn volumes_round(&self) -> bool {
+        let mut well = true;
+        let kept = self.kept.all_volumes();
+        for member in self.healthy() {
+            let have: BTreeSet<String> = names(&member);
+            for body in kept.iter().filter(|body| !have.contains(text(body, "/Name"))) {
+                if let Err(error) = create_on(&member, body).await {
+                    let volume = text(body, "/Name");
+                    tracing::warn!(node = member.name, volume, error = error.message, "a node lacks a volume");
+                    well = false;
+                }
+            }
+        }
+        well
+    }
+}
+
+fn names(member: &Member) -> BTreeSet<String> {
+    member.cache().volumes().iter().map(|volume| text(volume, "/Name").to_owned()).collect()
+}
+
+fn has_volume(member: &Member, name: &str) -> bool {
+    member.cache().volumes().iter().any(|volume| text(volume, "/Name") == name)
+}
+
+async fn create_on(member: &Member, body: &Value) -> Result<Value, Refusal> {
+    let made = member.client.post("/volumes/create", body).await?;
+    member.refresh_volumes().await?;
+    Ok(made)
+}
+
+async fn remove_on(member: &Member, name: &str, force: bool) -> Result<(), Refusal> {
+    let force = if force { "?force=1" } else { "" };
+    let path = format!("/volumes/{name}{force}");
+    let removed = member.client.call(http::Method::DELETE, &path, None).await;
+    member.refresh_volumes().await?;
+    removed.map(|_| ())
+}
+
+/// A volume as the API shows it.
+pub(crate) fn shown(volume: &Value, node: Option<&str>, users: &[(String, String)]) -> Value {
+    let mut shown = volume.clone();
+    let refs: Vec<Value> = users.iter().map(|(name, id)| json!({"Name": name, "ID": id})).collect();
+    if let Some(map) = shown.as_object_mut() {
+        map.insert("Node".to_owned(), json!(node.unwrap_or_default()));
+        map.insert("Refs".to_owned(), Value::Array(refs));
+    }
+    shown
+}
