@@ -43,9 +43,6 @@ pub struct MasterConfig {
     pub router_ca: String,
     /// Client side towards the nodes' engines.
     pub engines_tls: TlsFiles,
-    /// Authority (path) of the nodes' routers: its client certificates may read `/internal/routes` at the endpoint, and
-    /// nothing else.
-    pub router_ca: String,
     /// Range of the cluster's overlay (`subnet_cidr`).
     pub subnet: Ipv4Net,
     /// Where further overlays take their ranges from (swarm's default address pool).

@@ -159,6 +159,16 @@ impl Config {
         if first < 1024 || last < first {
             bail!("registry.ports must be [first, last] with 1024 <= first <= last");
         }
+        let suffix = &self.network.routing_suffix;
+        let is_label = |part: &str| {
+            (1..=63).contains(&part.len())
+                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        if suffix.len() > 63 || !suffix.split('.').all(is_label) {
+            bail!(
+                "network.routing_suffix {suffix:?} must be a domain name of at most 63 characters, such as apps.example"
+            );
+        }
         if self.server.body_bytes_max < 4096 {
             bail!("server.body_bytes_max must be at least 4096");
         }

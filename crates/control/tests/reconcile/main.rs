@@ -13,4 +13,5 @@ mod orders;
 mod outage;
 mod repair;
 mod scaling;
+mod swarm;
 mod world;
