@@ -86,6 +86,18 @@ enum Command {
     /// The agent on a machine (started by the machine itself)
     #[command(hide = true)]
     Node,
+    /// The master of a Swarm cluster (started by its machine)
+    #[command(hide = true)]
+    Master(commands::swarm::Arguments),
+    /// L7 routing on a node of a Swarm cluster (started by its machine)
+    #[command(hide = true)]
+    Router(commands::swarm::Arguments),
+    /// Volume plug-ins on a node of a Swarm cluster (started by its machine)
+    #[command(hide = true)]
+    Volumes(commands::swarm::Arguments),
+    /// Holds a network namespace (started by a router or a master)
+    #[command(hide = true)]
+    Pause,
     /// The balancer (started by the server in a container)
     #[command(hide = true)]
     Balancer(commands::balancer::Arguments),
@@ -107,7 +119,7 @@ fn main() -> ExitCode {
 /// Agents and clients are single-threaded: there may be many of them on one host.
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Serve(_) | Command::Balancer(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Serve(_) | Command::Balancer(_) | Command::Master(_) | Command::Router(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     Ok(builder.enable_all().build()?)
@@ -134,6 +146,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Node => commands::node::run().await,
+        Command::Master(arguments) => commands::swarm::master(&arguments).await,
+        Command::Router(arguments) => commands::swarm::router(&arguments).await,
+        Command::Volumes(arguments) => commands::swarm::volumes(&arguments).await,
+        Command::Pause => Ok(sampan_swarm::door::pause()?),
         Command::Balancer(arguments) => commands::balancer::run(arguments).await,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sampan_agents::{
-    master::{CONFIG_PATH, MasterConfig, MasterNode, SOCKET_PATH},
+    master::{CONFIG_PATH, MasterConfig, MasterNode, Strategy, SOCKET_PATH},
     spec::{NodeSpec, Probe},
 };
 use sampan_store::model::{Cluster, Fault, Machine, MachineWanted, Outcome};
@@ -77,6 +77,7 @@ fn master_config(inputs: &ManagerInputs<'_>) -> Outcome<MasterConfig> {
         subnet: cluster.network.pod_cidr,
         address_pool: cluster.network.service_cidr,
         routing_suffix: inputs.routing_suffix.to_owned(),
+        strategy: Strategy::default(),
         nodes,
         state_dir: STATE_DIR.to_owned(),
     })

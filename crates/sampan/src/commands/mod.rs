@@ -13,6 +13,7 @@ pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod nodepool;
 pub(crate) mod purge;
+pub(crate) mod swarm;
 pub(crate) mod task;
 pub(crate) mod trigger;
 

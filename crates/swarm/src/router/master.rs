@@ -29,7 +29,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Failures told at a time.
 const FAILURES_MAX: usize = 32;
-const FAILURES_HEADER: &str = "x-sampan-tcp-failures";
+pub(crate) const FAILURES_HEADER: &str = "x-sampan-tcp-failures";
 
 /// Why the master did not answer.
 #[derive(Debug, thiserror::Error)]

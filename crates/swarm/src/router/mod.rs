@@ -15,7 +15,7 @@ mod feed;
 mod grpc;
 mod headers;
 mod link;
-mod master;
+pub(crate) mod master;
 mod matching;
 mod multiplex;
 mod plane;

@@ -5,15 +5,13 @@ mod prober;
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 
 pub(crate) use prober::Prober;
 
@@ -25,12 +23,7 @@ pub(crate) const FAILURES_MAX: u32 = 3;
 /// Failures in a row after which a container that served once is restarted.
 pub(crate) const FAILURES_RESTART: u32 = 6;
 
-/// Makes connections to addresses of the cluster's overlay, which the master's own network cannot reach.
-#[async_trait]
-pub trait OverlayDialer: Send + Sync + 'static {
-    /// Connects.
-    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream>;
-}
+pub use crate::door::OverlayDialer;
 
 /// What the probes found.
 pub(crate) struct Board {
