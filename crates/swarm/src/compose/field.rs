@@ -47,11 +47,14 @@ impl<'a> Field<'a> {
         Some(Self::new(join(&self.path, key), value))
     }
 
-    /// The entries of a map.
+    /// The entries of a map, by key: what is made of them depends on no other order.
     pub(super) fn entries(&self) -> Result<Vec<(&'a str, Self)>> {
         let Value::Object(map) = self.value else { return Err(self.not("a map")) };
         self.bounded(map.len())?;
-        Ok(map.iter().map(|(key, value)| (key.as_str(), Self::new(join(&self.path, key), value))).collect())
+        let entry = |(key, value): (&'a String, &'a Value)| (key.as_str(), Self::new(join(&self.path, key), value));
+        let mut entries: Vec<_> = map.iter().map(entry).collect();
+        entries.sort_by_key(|(key, _)| *key);
+        Ok(entries)
     }
 
     /// Makes sure that this is a map with no other keys than these and `x-…`.

@@ -15,9 +15,10 @@ const WITHOUT_CONTAINERS: [&str; 5] =
 pub fn definition_hash(service: &Service) -> String {
     let mut container = service.container.clone();
     if let Some(Value::Object(labels)) = container.get_mut("Labels") {
-        labels.retain(|key, _| {
-            !WITHOUT_CONTAINERS.iter().any(|name| key == name || key.starts_with(&format!("{name}.")))
-        });
+        labels.retain(|key, _| !is_kept_without(key));
+        if labels.is_empty() {
+            container["Labels"] = Value::Null;
+        }
     }
     let made_from = json!({
         "container": container,
@@ -36,6 +37,11 @@ pub fn definition_hash(service: &Service) -> String {
         text.push_str(&format!("{byte:02x}"));
         text
     })
+}
+
+fn is_kept_without(label: &str) -> bool {
+    let is = |name: &str| label.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    WITHOUT_CONTAINERS.iter().any(|name| is(name))
 }
 
 /// The same value without nulls and with the keys of all maps in order, whichever way maps are kept.

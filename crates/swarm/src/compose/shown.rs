@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::template::{Extensions, ProbeCheck};
+use super::template::{Extensions, Probe, ProbeCheck};
 
 impl Extensions {
     /// What the API shows as `extensions`: `scale` always, `logs` and the others under the names of their labels if they are
@@ -42,17 +42,7 @@ impl Extensions {
             show("rolling_updates", json!({"parallelism": self.parallelism.max(1)}));
         }
         if let Some(probe) = &self.probe {
-            let (key, value) = match &probe.check {
-                ProbeCheck::Http { port, path } => ("url", format!("http://container:{port}{path}")),
-                ProbeCheck::Tcp { port } => ("url", format!("tcp://container:{port}")),
-                ProbeCheck::Command(command) => ("cmd", command.clone()),
-            };
-            let mut shown = json!({
-                "initial_delay_seconds": probe.initial_delay_seconds,
-                "timeout_seconds": probe.timeout_seconds,
-            });
-            shown[key] = json!(value);
-            show("probe", shown);
+            show("probe", shown_probe(probe));
         }
         if let Some(scaling) = &self.auto_scaling {
             let mut shown = json!(scaling);
@@ -69,4 +59,18 @@ impl Extensions {
         }
         map
     }
+}
+
+fn shown_probe(probe: &Probe) -> Value {
+    let (key, value) = match &probe.check {
+        ProbeCheck::Http { port, path } => ("url", format!("http://container:{port}{path}")),
+        ProbeCheck::Tcp { port } => ("url", format!("tcp://container:{port}")),
+        ProbeCheck::Command(command) => ("cmd", command.clone()),
+    };
+    let mut shown = json!({
+        "initial_delay_seconds": probe.initial_delay_seconds,
+        "timeout_seconds": probe.timeout_seconds,
+    });
+    shown[key] = json!(value);
+    shown
 }

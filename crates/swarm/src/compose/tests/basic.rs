@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{refusal, template};
+use super::{refusal, template, with};
 
 #[test]
 fn the_documented_smallest_template() {
@@ -65,4 +65,73 @@ services:
             },
         })
     );
+}
+
+/// A site of two services as the older service's users wrote it, in both formats.
+#[test]
+fn a_site_in_both_formats() {
+    let services = r#"
+web:
+  image: wordpress:4
+  ports: ["80"]
+  environment:
+    - WORDPRESS_DB_HOST=db:3306
+    - WORDPRESS_DB_PASSWORD=$PASSWORD
+    - constraint:aliyun.node_index!=3
+    - affinity:service!=db
+    - reschedule:on-node-failure
+  links: ["db:mysql"]
+  volumes: ["wp:/var/www/html/wp-content"]
+  labels:
+    aliyun.scale: "3"
+    aliyun.routing.port_80: http://wordpress;http://www.example.com/blog
+    aliyun.routing.session_sticky: "true"
+    aliyun.depends: db
+    aliyun.probe.url: http://container/license.txt
+    aliyun.probe.timeout_seconds: "10"
+    aliyun.probe.initial_delay_seconds: "3"
+    aliyun.rolling_updates: "true"
+    aliyun.rolling_updates.parallelism: "2"
+  restart: always
+db:
+  image: mysql:5.7
+  environment:
+    MYSQL_ROOT_PASSWORD: $PASSWORD
+  restart: always
+  labels:
+    aliyun.log_store_mysql: /var/log/mysql
+"#;
+    let indented: String = services.lines().map(|line| format!("  {line}\n")).collect();
+    let first = with(services, &[("PASSWORD", "secret")]).unwrap();
+    let later =
+        with(&format!("version: '2'\nservices:\n{indented}\nvolumes: {{wp: }}"), &[("PASSWORD", "secret")]).unwrap();
+    assert_eq!(first.services, later.services);
+    assert_eq!(first.start_order(), [["db"], ["web"]]);
+    let web = &later.services["web"];
+    assert_eq!(
+        web.container["Env"],
+        json!([
+            "WORDPRESS_DB_HOST=db:3306",
+            "WORDPRESS_DB_PASSWORD=secret",
+            "affinity:service!=db",
+            "constraint:aliyun.node_index!=3",
+            "reschedule:on-node-failure",
+        ])
+    );
+    assert_eq!(
+        json!(web.extensions.shown()),
+        json!({
+            "scale": 3,
+            "routing": [
+                {"port": 80, "domain": "wordpress", "path": ""},
+                {"port": 80, "domain": "www.example.com", "path": "/blog"},
+            ],
+            "session_sticky": true,
+            "probe": {"url": "http://container:80/license.txt", "initial_delay_seconds": 3, "timeout_seconds": 10},
+            "rolling_updates": {"parallelism": 2},
+        })
+    );
+    assert_eq!(json!(later.services["db"].definition["environment"]), json!(["MYSQL_ROOT_PASSWORD=secret"]));
+    assert_eq!(json!(later.services["db"].extensions.shown()), json!({"scale": 1, "logs": ["/var/log/mysql"]}));
+    assert!(first.volumes["wp"].keep && !later.volumes["wp"].keep);
 }

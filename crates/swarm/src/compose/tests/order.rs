@@ -73,6 +73,13 @@ fn the_same_definition_has_the_same_hash() {
     }
 }
 
+#[test]
+fn a_first_label_that_does_not_count() {
+    let bare = hash("web: {image: a}");
+    assert_eq!(hash("web: {image: a, labels: {aliyun.scale: 2}}"), bare);
+    assert_ne!(hash("web: {image: a, labels: {a: b}}"), bare);
+}
+
 /// The hash is kept in labels of containers: it must not change between versions of the program.
 #[test]
 fn the_hash_stays() {
