@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::common::{Container, Router, full, group, route, table, text};
+use crate::common::{Container, Router, full, group, route, table};
 
 /// Takes a request and closes without an answer.
 async fn mute(id: &str) -> Container {
@@ -168,5 +168,4 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
     asked.abort();
     crate::common::soon("the backend sees the end", gone.recv()).await.unwrap();
     router.status("nothing is left", |status| status["services"]["p_web"]["in_flight"] == 0).await;
-    drop(text);
 }

@@ -29,38 +29,38 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Nothing here takes so long unless it hangs.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 
-pub fn full(text: impl Into<Bytes>) -> Body {
+pub(crate) fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A free port. Others may take it before it is used; nobody here does.
-pub async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 /// A container of the tests. Cut when dropped.
-pub struct Container {
-    pub id: String,
-    pub address: SocketAddr,
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) address: SocketAddr,
     /// Connections that it took.
-    pub connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
     /// Requests that it took.
-    pub requests: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<AtomicUsize>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Container {
     /// Answers every request by a function.
-    pub async fn answering(
+    pub(crate) async fn answering(
         id: &str,
         answer: impl Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
     ) -> Self {
@@ -94,7 +94,7 @@ impl Container {
     }
 
     /// Says its id and what it was asked: `<id> <method> <path> <body>`.
-    pub async fn saying(id: &str) -> Self {
+    pub(crate) async fn saying(id: &str) -> Self {
         let name = id.to_owned();
         Self::answering(id, move |request| {
             let name = name.clone();
@@ -109,7 +109,7 @@ impl Container {
     }
 
     /// Tells the head that it got, one header a line.
-    pub async fn mirror(id: &str) -> Self {
+    pub(crate) async fn mirror(id: &str) -> Self {
         Self::answering(id, |request| {
             Box::pin(async move {
                 let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
@@ -123,7 +123,10 @@ impl Container {
     }
 
     /// Does anything with each connection.
-    pub async fn raw(id: &str, serve: impl Fn(TcpStream) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn raw(
+        id: &str,
+        serve: impl Fn(TcpStream) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::<AtomicUsize>::default();
@@ -142,53 +145,53 @@ impl Container {
     }
 
     /// One that refuses connections.
-    pub async fn gone(id: &str) -> Backend {
+    pub(crate) async fn gone(id: &str) -> Backend {
         Backend { id: id.to_owned(), address: SocketAddr::from(([127, 0, 0, 1], free_port().await)) }
     }
 
-    pub fn backend(&self) -> Backend {
+    pub(crate) fn backend(&self) -> Backend {
         Backend { id: self.id.clone(), address: self.address }
     }
 }
 
-pub fn group(service: &str, weight: u32, containers: &[&Container]) -> Group {
+pub(crate) fn group(service: &str, weight: u32, containers: &[&Container]) -> Group {
     Group { service: service.to_owned(), weight, backends: containers.iter().map(|one| one.backend()).collect() }
 }
 
-pub fn route(host: &str, path: &str, groups: Vec<Group>) -> Route {
+pub(crate) fn route(host: &str, path: &str, groups: Vec<Group>) -> Route {
     Route { host: host.to_owned(), path: path.to_owned(), groups, sticky: false }
 }
 
-pub fn table(revision: u64, routes: Vec<Route>) -> RouteTable {
+pub(crate) fn table(revision: u64, routes: Vec<Route>) -> RouteTable {
     RouteTable { revision, routes, tcp: Vec::new() }
 }
 
-pub fn tcp_route(port: u16, containers: &[&Container]) -> TcpRoute {
+pub(crate) fn tcp_route(port: u16, containers: &[&Container]) -> TcpRoute {
     TcpRoute { port, service: "p_tcp".into(), backends: containers.iter().map(|one| one.backend()).collect() }
 }
 
 /// A router of this process.
-pub struct Router {
-    pub address: SocketAddr,
-    pub directory: tempfile::TempDir,
+pub(crate) struct Router {
+    pub(crate) address: SocketAddr,
+    pub(crate) directory: tempfile::TempDir,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Router {
     /// One that reads its table from the disk.
-    pub async fn with(table: &RouteTable) -> Self {
+    pub(crate) async fn with(table: &RouteTable) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(TABLE_FILE), serde_json::to_vec(table).unwrap()).unwrap();
         Self::start(directory, json!({})).await
     }
 
     /// A route to these containers for the host `web.test`.
-    pub async fn to(containers: &[&Container]) -> Self {
+    pub(crate) async fn to(containers: &[&Container]) -> Self {
         Self::with(&table(1, vec![route("web.test", "/", vec![group("p_web", 100, containers)])])).await
     }
 
-    pub async fn start(directory: tempfile::TempDir, more: Value) -> Self {
+    pub(crate) async fn start(directory: tempfile::TempDir, more: Value) -> Self {
         let port = free_port().await;
         let mut config = json!({
             "state_dir": directory.path(), "listen": "127.0.0.1", "http_port": port, "node": "cn-hangzhou.10.0.0.1",
@@ -211,7 +214,7 @@ impl Router {
     }
 
     /// Puts a table in force by way of the disk.
-    pub async fn install(&self, table: &RouteTable) {
+    pub(crate) async fn install(&self, table: &RouteTable) {
         let path = self.directory.path().join("next");
         std::fs::write(&path, serde_json::to_vec(table).unwrap()).unwrap();
         std::fs::rename(path, self.directory.path().join(TABLE_FILE)).unwrap();
@@ -219,7 +222,7 @@ impl Router {
     }
 
     /// Waits for a status.
-    pub async fn status(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn status(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         soon(what, async {
             loop {
                 if let Some(status) = try_status(self.directory.path()).await
@@ -233,16 +236,16 @@ impl Router {
         .await
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address).await
     }
 
     /// One GET on a connection of its own.
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         self.client().await.get(path).await
     }
 
-    pub async fn stop(self) -> tempfile::TempDir {
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         self.stop.cancel();
         self.task.await.unwrap();
         self.directory
@@ -258,13 +261,13 @@ async fn try_status(directory: &Path) -> Option<Value> {
 }
 
 /// A keep-alive connection of a client.
-pub struct Client {
-    pub sender: SendRequest<Body>,
+pub(crate) struct Client {
+    pub(crate) sender: SendRequest<Body>,
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let driver = tokio::spawn(async move {
@@ -273,11 +276,11 @@ impl Client {
         Self { sender, _driver: AbortOnDropHandle::new(driver) }
     }
 
-    pub async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
         soon("an answer", self.try_send(request)).await.unwrap()
     }
 
-    pub async fn try_send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
+    pub(crate) async fn try_send(&mut self, mut request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
         if !request.headers().contains_key("host") {
             request.headers_mut().insert("host", "web.test".parse().unwrap());
         }
@@ -285,23 +288,23 @@ impl Client {
         self.sender.send_request(request).await
     }
 
-    pub async fn get(&mut self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&mut self, path: &str) -> (u16, String) {
         text(self.send(Request::get(path).body(full("")).unwrap()).await).await
     }
 
-    pub async fn post(&mut self, path: &str, body: &'static str) -> (u16, String) {
+    pub(crate) async fn post(&mut self, path: &str, body: &'static str) -> (u16, String) {
         text(self.send(Request::post(path).body(full(body)).unwrap()).await).await
     }
 }
 
-pub async fn text(response: Response<Incoming>) -> (u16, String) {
+pub(crate) async fn text(response: Response<Incoming>) -> (u16, String) {
     let status = response.status().as_u16();
     let body = soon("the body", response.into_body().collect()).await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 /// Sends bytes as they are and reads until the router closes.
-pub async fn exchange(address: SocketAddr, request: &str) -> String {
+pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

@@ -22,16 +22,16 @@ use crate::common::{Body, Container, Router, free_port, full, group, route, soon
 /// How long the master of the tests holds a question.
 const HOLD: Duration = Duration::from_millis(300);
 
-pub struct Master {
-    pub table: watch::Sender<RouteTable>,
+pub(crate) struct Master {
+    pub(crate) table: watch::Sender<RouteTable>,
     /// What each router has acknowledged, and what it could not open.
-    pub seen: watch::Receiver<BTreeMap<String, (u64, Value)>>,
-    pub address: String,
+    pub(crate) seen: watch::Receiver<BTreeMap<String, (u64, Value)>>,
+    pub(crate) address: String,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Master {
-    pub async fn start(files: &Path, port: u16, first: RouteTable) -> Self {
+    pub(crate) async fn start(files: &Path, port: u16, first: RouteTable) -> Self {
         let config = certificates(files);
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let (sender, tables) = watch::channel(first);
@@ -59,7 +59,7 @@ impl Master {
     }
 
     /// Waits until the router has a revision in force.
-    pub async fn acknowledged(&mut self, revision: u64) {
+    pub(crate) async fn acknowledged(&mut self, revision: u64) {
         let seen = self.seen.wait_for(|seen| seen.values().any(|(acknowledged, _)| *acknowledged >= revision));
         soon("the revision is in force", seen).await.unwrap();
     }
@@ -122,7 +122,7 @@ fn certificates(directory: &Path) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-pub fn settings(files: &Path, master: &str) -> Value {
+pub(crate) fn settings(files: &Path, master: &str) -> Value {
     let path = |name: &str| files.join(name);
     json!({
         "master": master,
