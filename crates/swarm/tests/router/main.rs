@@ -8,6 +8,7 @@ mod http2;
 mod master;
 mod requests;
 mod shares;
+mod slow;
 mod streams;
 mod swaps;
 mod tcp;
