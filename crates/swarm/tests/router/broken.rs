@@ -49,6 +49,33 @@ async fn a_backend_that_refuses_is_no_failure_of_any_request() {
     assert!(status["connect_failures"].as_u64().unwrap() < 20, "{status}");
 }
 
+/// It comes back without a request having had to wait for it.
+#[tokio::test]
+async fn a_backend_that_was_gone_comes_back_by_itself() {
+    let web = Container::saying("w").await;
+    let mut both = group("p_web", 100, &[&web]);
+    let gone = Container::gone("gone").await;
+    both.backends.push(gone.clone());
+    let router = Router::with(&table(1, vec![route("web.test", "/", vec![both])])).await;
+    let mut client = router.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.0, 200);
+    }
+    let status = router.status("status", |_| true).await;
+    assert_eq!(status["connect_failures"], 1);
+    let listener = tokio::net::TcpListener::bind(gone.address).await.unwrap();
+    let (mut tried, _) = crate::common::soon("it is tried again", listener.accept()).await.unwrap();
+    assert_eq!(tried.read(&mut [0; 1]).await.unwrap(), 0, "no request was used for it");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nback").await.unwrap();
+    });
+    crate::common::soon("it gets requests again", async { while client.get("/").await.1 != "back" {} }).await;
+    serving.await.unwrap();
+}
+
 #[tokio::test]
 async fn the_only_backend_is_tried_though_it_was_gone_and_the_failure_has_words() {
     let mut only = group("p_web", 100, &[]);
