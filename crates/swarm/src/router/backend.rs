@@ -22,16 +22,22 @@ const IDLE_MAX: usize = 256;
 const IDLE_AGE_MAX: Duration = Duration::from_secs(4);
 /// What must not be sent twice goes out only on a connection that was used so lately.
 const IDLE_AGE_MAX_UNREPEATABLE: Duration = Duration::from_secs(1);
-/// A backend that could not be reached is avoided for so long, then for twice as long, …
-const SHUN_FIRST: Duration = Duration::from_millis(250);
-/// … and at most for so long.
-const SHUN_MAX: Duration = Duration::from_secs(8);
+/// A backend that could not be reached is tried again after so long, then after twice as long, …
+const PROBE_FIRST: Duration = Duration::from_millis(250);
+/// … and at least every so often.
+const PROBE_MAX: Duration = Duration::from_secs(8);
+/// A try ends by then.
+const PROBE_TIME: Duration = Duration::from_secs(5);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Milliseconds since the process first asked.
 fn now_ms() -> u64 {
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+    as_ms(START.elapsed())
+}
+
+fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
 /// Requests and failures of a service. Outlives changes of the table.
@@ -61,7 +67,8 @@ pub(super) struct Backend {
     requests: AtomicUsize,
     streams: AtomicUsize,
     failures: AtomicU32,
-    shunned_until_ms: AtomicU64,
+    /// When it is to be tried again; 0: it is not avoided.
+    probe_at_ms: AtomicU64,
     is_retired: AtomicBool,
     quiet: Notify,
     /// Boxed: they are large and move between here and their requests.
@@ -81,7 +88,7 @@ impl Backend {
             requests: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
-            shunned_until_ms: AtomicU64::new(0),
+            probe_at_ms: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             quiet: Notify::new(),
             idle: Mutex::default(),
@@ -94,26 +101,35 @@ impl Backend {
         self.requests.load(Ordering::Relaxed) + self.streams.load(Ordering::Relaxed)
     }
 
-    /// Whether it could not be reached just now.
+    /// Whether it could not be reached and has not been since. It is avoided for as long as there is another: its trying
+    /// again is not left to requests, which would have to wait for it.
     pub(super) fn is_shunned(&self) -> bool {
-        let until = self.shunned_until_ms.load(Ordering::Relaxed);
-        until != 0 && until > now_ms()
+        self.probe_at_ms.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether it is to be tried again now; if so, not again before that has ended.
+    pub(super) fn is_probe_due(&self) -> bool {
+        let (at, now) = (self.probe_at_ms.load(Ordering::Relaxed), now_ms());
+        if at == 0 || at > now {
+            return false;
+        }
+        self.probe_at_ms.store(now + as_ms(PROBE_TIME), Ordering::Relaxed);
+        true
     }
 
     /// It could not be reached.
     pub(super) fn failed(&self) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(8);
-        let pause =
-            SHUN_FIRST.saturating_mul(1 << failures).min(SHUN_MAX).mul_f64(rand::rng().random_range(0.75..1.25));
-        let until = now_ms().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(0)).max(1);
-        self.shunned_until_ms.store(until, Ordering::Relaxed);
+        let pause = PROBE_FIRST.saturating_mul(1 << failures).min(PROBE_MAX);
+        let pause = pause.mul_f64(rand::rng().random_range(0.75..1.25));
+        self.probe_at_ms.store((now_ms() + as_ms(pause)).max(1), Ordering::Relaxed);
         self.forget_connections();
     }
 
     /// It could be reached.
     pub(super) fn succeeded(&self) {
-        if self.shunned_until_ms.load(Ordering::Relaxed) != 0 {
-            self.shunned_until_ms.store(0, Ordering::Relaxed);
+        if self.is_shunned() {
+            self.probe_at_ms.store(0, Ordering::Relaxed);
             self.failures.store(0, Ordering::Relaxed);
         }
     }

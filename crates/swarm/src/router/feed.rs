@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
@@ -149,9 +150,10 @@ fn read(path: &Path) -> io::Result<RouteTable> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+/// Tells one content of the file from the next, also when both were put there within one tick of the clock.
+fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
 /// The master, if there is one.

@@ -55,8 +55,8 @@ use crate::{
     model::CLUSTER_NETWORK,
 };
 
-/// How often connections that waited too long are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often connections that waited too long, and backends that are to be tried again, are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// Name of the door's container.
 const DOOR_NAME: &str = "sampan-router";
 
@@ -159,7 +159,7 @@ fn dialer(settings: &Settings) -> Arc<dyn OverlayDialer> {
     }))
 }
 
-async fn sweep(plane: &Plane, stop: CancellationToken) {
+async fn sweep(plane: &Arc<Plane>, stop: CancellationToken) {
     let mut look = interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {

@@ -118,11 +118,21 @@ impl Plane {
         &*self.dialer
     }
 
-    /// Closes connections that waited too long.
-    pub(super) fn sweep(&self) {
+    /// Closes connections that waited too long, and tries backends again that could not be reached.
+    pub(super) fn sweep(self: &Arc<Self>) {
         let generation = self.dialer.generation();
         for backend in self.routes().backends() {
             backend.sweep(generation);
+            if self.dialer.is_open() && backend.is_probe_due() {
+                let (plane, backend) = (Arc::clone(self), Arc::clone(backend));
+                tokio::spawn(async move {
+                    match plane.dial(backend.address).await {
+                        Ok(_) => backend.succeeded(),
+                        Err(_) if plane.dialer.is_open() => backend.failed(),
+                        Err(_) => {}
+                    }
+                });
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! had waited too long.
 
 use std::{
+    io::ErrorKind,
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -131,9 +132,19 @@ fn again(
         return Err(refused(StatusCode::BAD_GATEWAY, &message));
     };
     attempts.repeats += 1;
-    attempts.closed(lease, was_reused);
+    if is_gone(error) {
+        lease.backend.failed();
+    }
+    attempts.closed(lease, was_reused && !is_gone(error));
     lease.service.repeated.fetch_add(1, Ordering::Relaxed);
     Ok(request)
+}
+
+/// Whether the backend's machine does not answer any more, as against a container that closed a connection.
+fn is_gone(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let kinds = [ErrorKind::TimedOut, ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
+    source.is_some_and(|source| kinds.contains(&source.kind()))
 }
 
 pub(super) fn timed_out(service: &Service) -> Response<Answer> {

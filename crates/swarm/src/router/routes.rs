@@ -184,7 +184,7 @@ fn normal(host: &str) -> String {
 
 impl Route {
     /// Where a request goes: to the container of its session; else to the group whose turn it is, there to the less busy
-    /// of two. What could not be reached just now is taken when nothing else is left; what this request has tried, never.
+    /// of two. What could not be reached lately is taken when nothing else is left; what this request has tried, never.
     pub(super) fn choose(&self, sessions: impl Iterator<Item = Session>, tried: &mut Tried) -> Option<Choice<'_>> {
         for session in sessions {
             if let Some(choice) = self.of_session(session, tried) {
