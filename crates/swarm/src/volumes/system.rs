@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
+    fs,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{
@@ -88,12 +88,24 @@ impl System {
     }
 
     async fn end_trial(&self, at: &Path) {
-        if let Err(problem) = self.unmount(at).await {
+        if let Err(problem) = self.take_off(at).await {
             tracing::warn!(problem = problem.words(), "the end of a trial");
         }
         if let Err(error) = fs::remove_dir(at) {
             tracing::warn!(path = %at.display(), %error, "the mount point of a trial cannot be removed");
         }
+    }
+
+    async fn take_off(&self, at: &Path) -> Result<(), Problem> {
+        // As often as something is mounted there: one may lie upon another.
+        for _ in 0..LAYERS_MAX {
+            let Some(mount) = mounted(at) else { return Ok(()) };
+            unmount_one(at, self.state(at).await == MountState::Dead).await?;
+            if mount.kind == FILE_SYSTEM {
+                process::wait_for_end(at).await;
+            }
+        }
+        Err(Problem::Lasting(format!("{} is still mounted after {LAYERS_MAX} unmounts", at.display())))
     }
 
     async fn look(&self, at: &Path) -> MountState {
@@ -111,16 +123,11 @@ impl System {
             seen
         });
         match timeout(LOOK_LIMIT, look).await {
-            Ok(Ok(Err(error))) if is_gone(&error) => MountState::Dead,
+            Ok(Ok(Err(error))) if graft::is_gone(&error) => MountState::Dead,
             // No answer, or a refusal: somebody is there.
             _ => MountState::Alive,
         }
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    let gone = [Errno::ENOTCONN, Errno::ECONNABORTED, Errno::ESTALE, Errno::ENODEV];
-    error.raw_os_error().is_some_and(|code| gone.contains(&Errno::from_raw(code)))
 }
 
 /// The mount at a mount point.
@@ -160,7 +167,7 @@ impl Mounter for System {
                 let outcome = process::mount(&wanted, &self.places, MOUNT_LIMIT).await;
                 if outcome.is_err() {
                     // A process that was killed leaves its mount.
-                    let _ = self.unmount(at).await;
+                    let _ = self.take_off(at).await;
                 }
                 outcome
             }
@@ -169,15 +176,9 @@ impl Mounter for System {
     }
 
     async fn unmount(&self, at: &Path) -> Result<(), Problem> {
-        // As often as something is mounted there: one may lie upon another.
-        for _ in 0..LAYERS_MAX {
-            let Some(mount) = mounted(at) else { return Ok(()) };
-            unmount_one(at, self.state(at).await == MountState::Dead).await?;
-            if mount.kind == FILE_SYSTEM {
-                process::wait_for_end(at).await;
-            }
-        }
-        Err(Problem::Lasting(format!("{} is still mounted after {LAYERS_MAX} unmounts", at.display())))
+        // Nobody waits for its successor any more.
+        self.dead().remove(at);
+        self.take_off(at).await
     }
 
     async fn state(&self, at: &Path) -> MountState {
@@ -192,7 +193,7 @@ impl Mounter for System {
         if let Some(dead) = mounted(at).filter(|mount| mount.kind == FILE_SYSTEM) {
             self.dead().insert(at.to_owned(), dead);
         }
-        self.unmount(at).await?;
+        self.take_off(at).await?;
         self.mount(definition, at).await?;
         // Forgotten only now: the server may have been away for several attempts.
         let Some(dead) = self.dead().remove(at) else { return Ok(()) };
