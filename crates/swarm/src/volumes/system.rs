@@ -57,7 +57,11 @@ impl System {
     pub(super) fn new(config: &Config) -> Self {
         let state = &config.state_dir;
         Self {
-            places: Places { credentials: state.join("credentials"), temporary: state.join("temporary") },
+            places: Places {
+                credentials: state.join("credentials"),
+                temporary: state.join("temporary"),
+                ended: Arc::default(),
+            },
             nas_dir: config.nas_dir.clone(),
             trials: state.join("trials"),
             trial: AtomicU64::new(0),
@@ -207,6 +211,10 @@ impl Mounter for System {
         let Some(mount) = mounted(at) else { return false };
         let users = tokio::task::spawn_blocking(move || graft::holders(&mount).len()).await;
         users.is_ok_and(|users| users > 0)
+    }
+
+    async fn disturbed(&self) {
+        self.places.ended.notified().await;
     }
 }
 

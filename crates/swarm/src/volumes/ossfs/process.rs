@@ -22,6 +22,7 @@ use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
     process::{Child, Command},
+    sync::Notify,
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
@@ -47,13 +48,15 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 const FLUSH_TIME: Duration = Duration::from_secs(40);
 const COMMAND_LINE_MAX: u64 = 64 * 1024;
 
-/// Where it keeps what.
+/// Where it keeps what, and who wants to know.
 #[derive(Clone, Debug)]
 pub(in crate::volumes) struct Places {
     /// Files with credentials.
     pub(in crate::volumes) credentials: PathBuf,
     /// What is on its way to the server.
     pub(in crate::volumes) temporary: PathBuf,
+    /// Told when a process ended.
+    pub(in crate::volumes) ended: Arc<Notify>,
 }
 
 /// A mount to be made.
@@ -73,7 +76,7 @@ pub(in crate::volumes) async fn mount(wanted: &Wanted<'_>, places: &Places, limi
     let passwd = places.credentials.join(wanted.credentials);
     let command = command(wanted, places, &passwd).map_err(Problem::Lasting)?;
     files::replace(&passwd, wanted.options.credentials().as_bytes()).map_err(local)?;
-    let outcome = start(wanted, command, limit).await;
+    let outcome = start(wanted, command, limit, &places.ended).await;
     // It reads them when it starts and never again.
     files::remove(&passwd).map_err(local).and(outcome)
 }
@@ -82,7 +85,7 @@ fn local(error: io::Error) -> Problem {
     Problem::Lasting(format!("s3fs: {error}"))
 }
 
-async fn start(wanted: &Wanted<'_>, mut command: Command, limit: Duration) -> Result<(), Problem> {
+async fn start(wanted: &Wanted<'_>, mut command: Command, limit: Duration, ended: &Arc<Notify>) -> Result<(), Problem> {
     let deadline = Instant::now() + limit;
     let (output, writer) = io::pipe().map_err(local)?;
     command.stdout(writer.try_clone().map_err(local)?).stderr(writer);
@@ -94,12 +97,12 @@ async fn start(wanted: &Wanted<'_>, mut command: Command, limit: Duration) -> Re
         Said { options: wanted.options.clone(), diagnosis: Mutex::default(), is_started: AtomicBool::new(false) };
     let said = Arc::new(said);
     let listener = tokio::spawn(listen(output, Arc::clone(&said), wanted.at.to_owned()));
-    let ended = tokio::select! {
+    let status = tokio::select! {
         status = child.wait() => status,
         ready = timeout_at(deadline, ready(wanted.at)) => match ready {
             Ok(()) => {
                 said.is_started.store(true, Ordering::Relaxed);
-                tokio::spawn(reap(child, wanted.at.to_owned()));
+                tokio::spawn(reap(child, wanted.at.to_owned(), Arc::clone(ended)));
                 return Ok(());
             }
             Err(_) => child.kill().await.and(Err(io::ErrorKind::TimedOut.into())),
@@ -107,13 +110,14 @@ async fn start(wanted: &Wanted<'_>, mut command: Command, limit: Duration) -> Re
     };
     // The rest of what it said; nobody else holds the pipe.
     let _ = timeout_at(Instant::now() + Duration::from_secs(1), listener).await;
-    Err(problem(&said, ended, limit))
+    Err(problem(&said, status, limit))
 }
 
 /// Somebody has to take its exit status.
-async fn reap(mut child: Child, at: PathBuf) {
+async fn reap(mut child: Child, at: PathBuf, ended: Arc<Notify>) {
     let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
     tracing::debug!(at = %at.display(), status, "s3fs ended");
+    ended.notify_one();
 }
 
 fn problem(said: &Said, ended: io::Result<ExitStatus>, limit: Duration) -> Problem {

@@ -136,6 +136,10 @@ async fn mounts_are_looked_after() {
     keeper.tend_once().await;
     assert_eq!(fake.take_calls(), [format!("revive {BUCKET}")]);
     assert!(!keeper.get(Kind::Ossfs, "v").unwrap().status.contains_key("error"));
+    // One that dies as soon as it is mounted is not mounted all the time.
+    fake.set(BUCKET, MountState::Dead);
+    keeper.tend_once().await;
+    assert!(fake.take_calls().is_empty());
     // What nobody uses any more goes.
     keeper.unmount(Kind::Ossfs, "v", "a").await.unwrap();
     fake.set(BUCKET, MountState::Alive);
@@ -210,7 +214,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// After a look at it, a mount is alive if and only if it has a user.
+    /// After some time and a look at it, a mount is alive if and only if it has a user.
     #[test]
     fn mounts_follow_users(events in events()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -235,6 +239,7 @@ proptest! {
                     Event::Restart => now = keeper(state.path(), "1", &fake).await,
                 }
             }
+            tokio::time::advance(std::time::Duration::from_secs(60)).await;
             now.tend_once().await;
             assert_eq!(fake.state(Path::new(BUCKET)).await == MountState::Alive, !users.is_empty());
             assert_eq!(fake.mounted().is_empty(), users.is_empty());

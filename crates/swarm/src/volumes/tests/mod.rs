@@ -94,6 +94,10 @@ impl Mounter for Fake {
     async fn is_used(&self, at: &Path) -> bool {
         self.used.lock().unwrap().contains(at)
     }
+
+    async fn disturbed(&self) {
+        std::future::pending().await
+    }
 }
 
 /// A keeper of the state directory, in this run of the machine.
