@@ -6,13 +6,14 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, io,
     os::{fd::OwnedFd, unix::fs::MetadataExt as _},
     path::Path,
     thread,
 };
 
 use nix::{
+    errno::Errno,
     mount::{MntFlags, MsFlags, umount2},
     sched::{CloneFlags, setns, unshare},
 };
@@ -87,9 +88,19 @@ fn enter(namespace: &OwnedFd) -> nix::Result<()> {
     setns(namespace, CloneFlags::CLONE_NEWNS)
 }
 
+/// Whether the file system itself is gone, and not only what was asked for.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    let gone = [Errno::ENOTCONN, Errno::ECONNABORTED, Errno::ESTALE, Errno::ENODEV];
+    error.raw_os_error().is_some_and(|code| gone.contains(&Errno::from_raw(code)))
+}
+
 fn put((mount, tree): &(Mount, OwnedFd)) -> bool {
+    // The number of a file system that is gone may be another's by now.
+    if !fs::metadata(&mount.at).is_err_and(|error| is_gone(&error)) {
+        return false;
+    }
     let done = umount2(&mount.at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
-        .map_err(std::io::Error::from)
+        .map_err(io::Error::from)
         .and_then(|()| {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             Ok(move_mount(tree, "", rustix::fs::CWD, &mount.at, flags)?)

@@ -13,7 +13,10 @@ use std::{
 
 use jiff::Timestamp;
 use rand::Rng as _;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::{
     locks::Locks,
@@ -32,9 +35,13 @@ const USER_MAX: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often mounts are looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a look waits for its turn; shorter than the shortest pause between two.
+const TURN: Duration = Duration::from_secs(1);
 /// Pauses between attempts to mount again what died.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// After so long without trouble pauses begin anew.
+const CALM: Duration = Duration::from_secs(300);
 /// After so long without a sign in the kernel's tables a user is one that the engine forgot.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
@@ -69,14 +76,25 @@ struct Book {
     users: Users,
     /// When a volume last got a user.
     mounted: HashMap<Key, Instant>,
-    /// Mount points that could not be mounted again.
+    /// Mount points that had to be mounted again.
     troubles: HashMap<PathBuf, Trouble>,
 }
 
+/// The last time that a mount was found broken.
 struct Trouble {
-    words: String,
+    /// Why it still is.
+    words: Option<String>,
+    at: Instant,
     pause: Duration,
+    /// Not again before that: also what can be mounted may die again at once.
     next: Instant,
+}
+
+/// What a look at a mount leads to.
+enum Step {
+    Nothing,
+    Unmount,
+    Revive(Definition),
 }
 
 impl Keeper {
@@ -196,7 +214,9 @@ impl Keeper {
             }
             return Err(words);
         }
-        self.book().troubles.remove(&at);
+        if let Some(trouble) = self.book().troubles.get_mut(&at) {
+            trouble.words = None;
+        }
         Ok(at)
     }
 
@@ -265,72 +285,85 @@ impl Keeper {
         let book = self.book();
         let mut status = volume.definition.status();
         status.insert("users".to_owned(), book.users.get(key).map_or(0, BTreeSet::len).into());
-        if let Some(trouble) = book.troubles.get(&mountpoint) {
-            status.insert("error".to_owned(), trouble.words.clone().into());
+        if let Some(words) = book.troubles.get(&mountpoint).and_then(|trouble| trouble.words.clone()) {
+            status.insert("error".to_owned(), words.into());
         }
         Shown { name: volume.name.clone(), mountpoint, created: volume.created, status }
     }
 
     /// Looks after mounts for ever: those with users are kept alive, those without are taken off.
     pub(super) async fn tend(self: Arc<Self>) {
+        // Each mount by itself: one that hangs must not keep others waiting.
+        let mut rounds = JoinSet::new();
         loop {
-            self.tend_once().await;
-            tokio::time::sleep(jittered(LOOK)).await;
+            while rounds.try_join_next().is_some() {}
+            for at in self.mountpoints() {
+                let keeper = Arc::clone(&self);
+                rounds.spawn(async move { keeper.tend_mount(&at).await });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(jittered(LOOK)) => {}
+                () = self.mounter.disturbed() => {}
+            }
         }
     }
 
     /// One round.
-    pub(super) async fn tend_once(self: &Arc<Self>) {
-        let points: BTreeSet<PathBuf> = {
-            let book = self.book();
-            book.volumes.values().map(|volume| self.mountpoint(volume)).collect()
-        };
-        let rounds = points.into_iter().map(|at| {
-            let keeper = Arc::clone(self);
-            async move { keeper.tend_mount(&at).await }
-        });
-        // Side by side: one that hangs must not keep others waiting.
-        futures::future::join_all(rounds).await;
+    #[cfg(test)]
+    pub(super) async fn tend_once(&self) {
+        for at in self.mountpoints() {
+            self.tend_mount(&at).await;
+        }
+    }
+
+    fn mountpoints(&self) -> BTreeSet<PathBuf> {
+        let book = self.book();
+        book.volumes.values().map(|volume| self.mountpoint(volume)).collect()
     }
 
     async fn tend_mount(&self, at: &Path) {
         // Somebody mounts or unmounts it right now: the next round will do.
-        let Ok(_mount) = timeout(Duration::from_secs(1), self.hold(at)).await else { return };
+        let Ok(_mount) = timeout(TURN, self.hold(at)).await else { return };
         let state = self.mounter.state(at).await;
-        let volume = {
-            let book = self.book();
-            let users = |volume: &&Volume| book.users.contains_key(&key_of(volume));
-            let wanted = self.at_same(&book, at).find(users).cloned();
-            let waits = book.troubles.get(at).is_some_and(|trouble| trouble.next > Instant::now());
-            match (state, wanted) {
-                (MountState::Alive, Some(_)) => None,
-                (MountState::Absent, None) => return,
-                (MountState::Alive | MountState::Dead, None) => Some(None),
-                (MountState::Absent | MountState::Dead, Some(_)) if waits => return,
-                (MountState::Absent | MountState::Dead, Some(volume)) => Some(Some(volume)),
+        match self.next_step(at, state) {
+            Step::Nothing => {}
+            Step::Unmount => {
+                if let Err(problem) = self.mounter.unmount(at).await {
+                    self.trouble(at, Some(&problem));
+                }
             }
-        };
-        let done = match volume {
-            None => Ok(()),
-            Some(None) => self.mounter.unmount(at).await,
-            Some(Some(volume)) => {
+            Step::Revive(definition) => {
                 tracing::warn!(at = %at.display(), ?state, "a mount in use is gone; mounting again");
-                self.mounter.revive(&volume.definition, at).await
+                let done = self.mounter.revive(&definition, at).await;
+                self.trouble(at, done.err().as_ref());
             }
-        };
-        match done {
-            Ok(()) => drop(self.book().troubles.remove(at)),
-            Err(problem) => self.trouble(at, &problem),
         }
     }
 
-    fn trouble(&self, at: &Path, problem: &Problem) {
-        tracing::warn!(at = %at.display(), problem = problem.words(), "a mount cannot be kept");
+    fn next_step(&self, at: &Path, state: MountState) -> Step {
         let mut book = self.book();
-        let before = book.troubles.get(at).map_or(PAUSE_FIRST / 2, |trouble| trouble.pause);
-        let pause = (before * 2).min(PAUSE_MAX);
-        let trouble = Trouble { words: problem.words().to_owned(), pause, next: Instant::now() + jittered(pause) };
-        book.troubles.insert(at.to_owned(), trouble);
+        book.troubles.retain(|of, trouble| of != at || trouble.at.elapsed() < CALM);
+        let wanted = self.at_same(&book, at).find(|volume| book.users.contains_key(&key_of(volume)));
+        let waits = book.troubles.get(at).is_some_and(|trouble| trouble.next > Instant::now());
+        match (state, wanted) {
+            (MountState::Alive, Some(_)) | (MountState::Absent, None) => Step::Nothing,
+            (MountState::Alive | MountState::Dead, None) => Step::Unmount,
+            (MountState::Absent | MountState::Dead, Some(_)) if waits => Step::Nothing,
+            (MountState::Absent | MountState::Dead, Some(volume)) => Step::Revive(volume.definition.clone()),
+        }
+    }
+
+    /// Notes that a mount was broken, and whether it still is.
+    fn trouble(&self, at: &Path, problem: Option<&Problem>) {
+        let words = problem.map(|problem| problem.words().to_owned());
+        if let Some(words) = &words {
+            tracing::warn!(at = %at.display(), problem = words, "a mount cannot be kept");
+        }
+        let mut book = self.book();
+        let before = book.troubles.get(at).filter(|trouble| trouble.at.elapsed() < CALM);
+        let pause = before.map_or(PAUSE_FIRST, |trouble| (trouble.pause * 2).min(PAUSE_MAX));
+        let now = Instant::now();
+        book.troubles.insert(at.to_owned(), Trouble { words, at: now, pause, next: now + jittered(pause) });
     }
 
     fn volume(&self, key: &Key) -> Result<Volume, Refused> {

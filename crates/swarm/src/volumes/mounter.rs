@@ -50,4 +50,6 @@ pub(super) trait Mounter: Send + Sync + 'static {
     async fn revive(&self, definition: &Definition, at: &Path) -> Result<(), Problem>;
     /// Whether a container has it, as far as the kernel knows.
     async fn is_used(&self, at: &Path) -> bool;
+    /// Returns when something that serves a mount has ended. It may also be found out later, by looking.
+    async fn disturbed(&self);
 }

@@ -1,12 +1,12 @@
 //! The real [`Mounter`].
 
 use std::{
-    collections::HashSet,
-    fs, io,
+    collections::{HashMap, HashSet},
+    fs,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -34,6 +34,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// How long an unmount waits for files that are still open, and between two attempts.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// Mounts upon one another at one mount point.
+const LAYERS_MAX: usize = 8;
 /// An unmount writes back what is left; longer than this it is done behind our back.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(30);
 
@@ -44,6 +46,8 @@ pub(super) struct System {
     nas_dir: PathBuf,
     trials: PathBuf,
     trial: AtomicU64,
+    /// Mounts that died and have no successor yet, which containers still have.
+    dead: Mutex<HashMap<PathBuf, Mount>>,
     /// Looks that the kernel has not answered yet: one for each mount point, so that they do not pile up.
     looks: Arc<Mutex<HashSet<PathBuf>>>,
 }
@@ -53,10 +57,15 @@ impl System {
     pub(super) fn new(config: &Config) -> Self {
         let state = &config.state_dir;
         Self {
-            places: Places { credentials: state.join("credentials"), temporary: state.join("temporary") },
+            places: Places {
+                credentials: state.join("credentials"),
+                temporary: state.join("temporary"),
+                ended: Arc::default(),
+            },
             nas_dir: config.nas_dir.clone(),
             trials: state.join("trials"),
             trial: AtomicU64::new(0),
+            dead: Mutex::default(),
             looks: Arc::default(),
         }
     }
@@ -73,14 +82,17 @@ impl System {
             self.end_trial(&entry.path()).await;
         }
         let Ok(listing) = fs::read_dir(&self.places.credentials) else { return };
-        let is_trial = |name: &str| name.starts_with("trial-");
-        for entry in listing.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_trial)) {
+        for entry in listing.flatten() {
             let _ = fs::remove_file(entry.path());
         }
     }
 
+    fn dead(&self) -> MutexGuard<'_, HashMap<PathBuf, Mount>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn end_trial(&self, at: &Path) {
-        if let Err(problem) = self.unmount(at).await {
+        if let Err(problem) = self.take_off(at).await {
             tracing::warn!(problem = problem.words(), "the end of a trial");
         }
         if let Err(error) = fs::remove_dir(at) {
@@ -88,12 +100,24 @@ impl System {
         }
     }
 
+    async fn take_off(&self, at: &Path) -> Result<(), Problem> {
+        // As often as something is mounted there: one may lie upon another.
+        for _ in 0..LAYERS_MAX {
+            let Some(mount) = mounted(at) else { return Ok(()) };
+            unmount_one(at, self.state(at).await == MountState::Dead).await?;
+            if mount.kind == FILE_SYSTEM {
+                process::wait_for_end(at).await;
+            }
+        }
+        Err(Problem::Lasting(format!("{} is still mounted after {LAYERS_MAX} unmounts", at.display())))
+    }
+
     async fn look(&self, at: &Path) -> MountState {
-        let held = {
+        let is_first = {
             let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
             looks.insert(at.to_owned())
         };
-        if !held {
+        if !is_first {
             return MountState::Alive;
         }
         let (path, looks) = (at.to_owned(), Arc::clone(&self.looks));
@@ -103,16 +127,11 @@ impl System {
             seen
         });
         match timeout(LOOK_LIMIT, look).await {
-            Ok(Ok(Err(error))) if is_gone(&error) => MountState::Dead,
+            Ok(Ok(Err(error))) if graft::is_gone(&error) => MountState::Dead,
             // No answer, or a refusal: somebody is there.
             _ => MountState::Alive,
         }
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    let gone = [Errno::ENOTCONN, Errno::ECONNABORTED, Errno::ESTALE, Errno::ENODEV];
-    error.raw_os_error().is_some_and(|code| gone.contains(&Errno::from_raw(code)))
 }
 
 /// The mount at a mount point.
@@ -136,9 +155,7 @@ impl Mounter for System {
         let outcome = match definition {
             Definition::Ossfs(options) => {
                 let wanted = Wanted { options, at: &at, credentials: &name, is_trial: true };
-                let outcome = process::mount(&wanted, &self.places, MOUNT_LIMIT).await;
-                let _ = fs::remove_file(self.places.credentials.join(&name));
-                outcome
+                process::mount(&wanted, &self.places, MOUNT_LIMIT).await
             }
             Definition::Nas(options) => options.check(&self.nas_dir, &at).await,
         };
@@ -154,7 +171,7 @@ impl Mounter for System {
                 let outcome = process::mount(&wanted, &self.places, MOUNT_LIMIT).await;
                 if outcome.is_err() {
                     // A process that was killed leaves its mount.
-                    let _ = self.unmount(at).await;
+                    let _ = self.take_off(at).await;
                 }
                 outcome
             }
@@ -163,14 +180,9 @@ impl Mounter for System {
     }
 
     async fn unmount(&self, at: &Path) -> Result<(), Problem> {
-        // As often as something is mounted there: a killed process may have left a mount below another.
-        while let Some(mount) = mounted(at) {
-            unmount_one(at, self.state(at).await == MountState::Dead).await?;
-            if mount.kind == FILE_SYSTEM {
-                process::wait_for_end(at).await;
-            }
-        }
-        Ok(())
+        // Nobody waits for its successor any more.
+        self.dead().remove(at);
+        self.take_off(at).await
     }
 
     async fn state(&self, at: &Path) -> MountState {
@@ -182,15 +194,16 @@ impl Mounter for System {
     }
 
     async fn revive(&self, definition: &Definition, at: &Path) -> Result<(), Problem> {
-        let dead = mounted(at);
-        process::kill_all(at);
-        self.unmount(at).await?;
-        self.mount(definition, at).await?;
-        let (Some(dead), at) = (dead, at.to_owned()) else { return Ok(()) };
-        if dead.kind == FILE_SYSTEM {
-            let grafted = tokio::task::spawn_blocking(move || graft::replace(&dead, &at)).await;
-            tracing::info!(places = grafted.unwrap_or_default(), "running containers have the new mount");
+        if let Some(dead) = mounted(at).filter(|mount| mount.kind == FILE_SYSTEM) {
+            self.dead().insert(at.to_owned(), dead);
         }
+        self.take_off(at).await?;
+        self.mount(definition, at).await?;
+        // Forgotten only now: the server may have been away for several attempts.
+        let Some(dead) = self.dead().remove(at) else { return Ok(()) };
+        let at = at.to_owned();
+        let places = tokio::task::spawn_blocking(move || graft::replace(&dead, &at)).await;
+        tracing::info!(places = places.unwrap_or_default(), "running containers have the new mount");
         Ok(())
     }
 
@@ -198,6 +211,10 @@ impl Mounter for System {
         let Some(mount) = mounted(at) else { return false };
         let users = tokio::task::spawn_blocking(move || graft::holders(&mount).len()).await;
         users.is_ok_and(|users| users > 0)
+    }
+
+    async fn disturbed(&self) {
+        self.places.ended.notified().await;
     }
 }
 

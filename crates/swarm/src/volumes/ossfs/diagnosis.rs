@@ -61,7 +61,8 @@ impl Diagnosis {
 /// What a running process complains of, if the line is a complaint.
 pub(super) fn complaint(line: &str) -> Option<String> {
     let complaint = ["[ERR] ", "[CRT] "].iter().find_map(|level| line.split_once(level)).map(|(_, rest)| clean(rest));
-    complaint.filter(|words| !words.contains("change debug level"))
+    // The first is none; the second comes with every list of objects that is complete.
+    complaint.filter(|words| !words.contains("change debug level") && !words.contains("marker_xp->nodesetval is empty"))
 }
 
 fn between<'a>(line: &'a str, begin: &str, end: &str) -> Option<&'a str> {

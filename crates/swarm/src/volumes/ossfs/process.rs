@@ -22,6 +22,7 @@ use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
     process::{Child, Command},
+    sync::Notify,
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
@@ -43,17 +44,19 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 const LINE_MAX: usize = 4096;
 /// A running process may say so many things into the log, then one each [`LOG_PAUSE`].
 const LOG_PAUSE: Duration = Duration::from_secs(10);
-/// Between a mount's end and the end of its process it brings to the server what was written.
-const FLUSH_TIME: Duration = Duration::from_secs(20);
+/// How long an unmount waits for what is still on its way to the server; the engine waits for a minute.
+const FLUSH_TIME: Duration = Duration::from_secs(40);
 const COMMAND_LINE_MAX: u64 = 64 * 1024;
 
-/// Where it keeps what.
+/// Where it keeps what, and who wants to know.
 #[derive(Clone, Debug)]
 pub(in crate::volumes) struct Places {
     /// Files with credentials.
     pub(in crate::volumes) credentials: PathBuf,
     /// What is on its way to the server.
     pub(in crate::volumes) temporary: PathBuf,
+    /// Told when a process ended.
+    pub(in crate::volumes) ended: Arc<Notify>,
 }
 
 /// A mount to be made.
@@ -70,11 +73,20 @@ pub(in crate::volumes) struct Wanted<'a> {
 
 /// Starts `s3fs` and waits until its mount answers.
 pub(in crate::volumes) async fn mount(wanted: &Wanted<'_>, places: &Places, limit: Duration) -> Result<(), Problem> {
-    let deadline = Instant::now() + limit;
-    let local = |error: io::Error| Problem::Lasting(format!("s3fs: {error}"));
     let passwd = places.credentials.join(wanted.credentials);
-    let mut command = command(wanted, places, &passwd).map_err(Problem::Lasting)?;
+    let command = command(wanted, places, &passwd).map_err(Problem::Lasting)?;
     files::replace(&passwd, wanted.options.credentials().as_bytes()).map_err(local)?;
+    let outcome = start(wanted, command, limit, &places.ended).await;
+    // It reads them when it starts and never again.
+    files::remove(&passwd).map_err(local).and(outcome)
+}
+
+fn local(error: io::Error) -> Problem {
+    Problem::Lasting(format!("s3fs: {error}"))
+}
+
+async fn start(wanted: &Wanted<'_>, mut command: Command, limit: Duration, ended: &Arc<Notify>) -> Result<(), Problem> {
+    let deadline = Instant::now() + limit;
     let (output, writer) = io::pipe().map_err(local)?;
     command.stdout(writer.try_clone().map_err(local)?).stderr(writer);
     let mut child = command.spawn().map_err(local)?;
@@ -85,12 +97,12 @@ pub(in crate::volumes) async fn mount(wanted: &Wanted<'_>, places: &Places, limi
         Said { options: wanted.options.clone(), diagnosis: Mutex::default(), is_started: AtomicBool::new(false) };
     let said = Arc::new(said);
     let listener = tokio::spawn(listen(output, Arc::clone(&said), wanted.at.to_owned()));
-    let ended = tokio::select! {
+    let status = tokio::select! {
         status = child.wait() => status,
         ready = timeout_at(deadline, ready(wanted.at)) => match ready {
             Ok(()) => {
                 said.is_started.store(true, Ordering::Relaxed);
-                tokio::spawn(reap(child, wanted.at.to_owned()));
+                tokio::spawn(reap(child, wanted.at.to_owned(), Arc::clone(ended)));
                 return Ok(());
             }
             Err(_) => child.kill().await.and(Err(io::ErrorKind::TimedOut.into())),
@@ -98,13 +110,14 @@ pub(in crate::volumes) async fn mount(wanted: &Wanted<'_>, places: &Places, limi
     };
     // The rest of what it said; nobody else holds the pipe.
     let _ = timeout_at(Instant::now() + Duration::from_secs(1), listener).await;
-    Err(problem(&said, ended, limit))
+    Err(problem(&said, status, limit))
 }
 
 /// Somebody has to take its exit status.
-async fn reap(mut child: Child, at: PathBuf) {
+async fn reap(mut child: Child, at: PathBuf, ended: Arc<Notify>) {
     let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-    tracing::info!(at = %at.display(), status, "s3fs ended");
+    tracing::debug!(at = %at.display(), status, "s3fs ended");
+    ended.notify_one();
 }
 
 fn problem(said: &Said, ended: io::Result<ExitStatus>, limit: Duration) -> Problem {
@@ -234,33 +247,25 @@ impl Lines {
     }
 }
 
-/// Waits until the processes of an unmounted mount point have ended, and ends those that do not.
+/// Waits until the processes of an unmounted mount point have brought everything to the server and ended. Those that need
+/// very long are left to it: killed, they would lose files.
 pub(in crate::volumes) async fn wait_for_end(at: &Path) {
     let deadline = Instant::now() + FLUSH_TIME;
     let mut look = interval(LOOK * 5);
-    loop {
-        look.tick().await;
-        let left = processes(at);
-        if left.is_empty() {
-            return;
-        }
+    while !processes(at).is_empty() {
         if Instant::now() >= deadline {
-            tracing::warn!(at = %at.display(), "s3fs does not end after its unmount; killed");
-            end(&left);
+            tracing::warn!(at = %at.display(), "s3fs is still busy after its unmount");
             return;
         }
+        look.tick().await;
     }
 }
 
 /// Kills the processes of a mount point. No gentler signal: that would make them unmount whatever is mounted there by now.
 pub(in crate::volumes) fn kill_all(at: &Path) {
-    end(&processes(at));
-}
-
-fn end(processes: &[Pid]) {
-    for pid in processes {
+    for pid in processes(at) {
         // It may have ended meanwhile.
-        let _ = kill(*pid, Signal::SIGKILL);
+        let _ = kill(pid, Signal::SIGKILL);
     }
 }
 
