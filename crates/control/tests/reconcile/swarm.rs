@@ -22,7 +22,7 @@ fn backends(bench: &Bench, order: &Order, name: &str) -> Vec<String> {
     let balancer = bench.world.state().balancer.clone();
     let name = format!("{}/{name}", order.cluster_id());
     let listener = balancer.listeners.into_iter().find(|listener| listener.name == name);
-    let listener = listener.unwrap_or_else(|| panic!("no listener {name}"));
+    let listener = listener.expect("such a listener");
     listener.backends.iter().map(SocketAddr::to_string).collect()
 }
 
