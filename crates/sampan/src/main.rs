@@ -80,6 +80,15 @@ enum Command {
     /// The balancer (started by the server in a container)
     #[command(hide = true)]
     Balancer(commands::balancer::Arguments),
+    /// The master of a Swarm cluster (started by the agent of its machine)
+    #[command(hide = true)]
+    Master(commands::swarm::Arguments),
+    /// The router on a node of a Swarm cluster (started by the agent of its machine)
+    #[command(hide = true)]
+    Router(commands::swarm::Arguments),
+    /// The volume plug-ins on a node of a Swarm cluster (started by the agent of its machine)
+    #[command(hide = true)]
+    Volumes(commands::swarm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -98,7 +107,9 @@ fn main() -> ExitCode {
 /// Agents and clients are single-threaded: there may be many of them on one host.
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Serve(_) | Command::Balancer(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Serve(_) | Command::Balancer(_) | Command::Master(_) | Command::Router(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     Ok(builder.enable_all().build()?)
@@ -123,6 +134,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Node => commands::node::run().await,
         Command::Balancer(arguments) => commands::balancer::run(arguments).await,
+        Command::Master(arguments) => commands::swarm::master(arguments).await,
+        Command::Router(arguments) => commands::swarm::router(arguments).await,
+        Command::Volumes(arguments) => commands::swarm::volumes(arguments).await,
     }
 }
 

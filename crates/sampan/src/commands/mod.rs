@@ -11,6 +11,7 @@ pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod nodepool;
 pub(crate) mod purge;
+pub(crate) mod swarm;
 pub(crate) mod task;
 
 use std::path::PathBuf;
