@@ -105,6 +105,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Pause) {
+        return match sampan_swarm::door::pause() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let outcome = runtime(&cli.command).and_then(|runtime| runtime.block_on(Box::pin(run(cli))));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -149,7 +158,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Master(arguments) => commands::swarm::master(&arguments).await,
         Command::Router(arguments) => commands::swarm::router(&arguments).await,
         Command::Volumes(arguments) => commands::swarm::volumes(&arguments).await,
-        Command::Pause => Ok(sampan_swarm::door::pause()?),
+        // Answered before there is a runtime.
+        Command::Pause => Ok(()),
         Command::Balancer(arguments) => commands::balancer::run(arguments).await,
     }
 }

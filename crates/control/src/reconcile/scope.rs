@@ -153,7 +153,9 @@ impl Scope {
         let mut hasher = DefaultHasher::new();
         let cluster = &self.cluster;
         (life(cluster) as u8).hash(&mut hasher);
-        let parts = (&cluster.network, &cluster.control_plane, &cluster.version, &cluster.tags, &cluster.addons);
+        // The version of a Swarm cluster is what was seen of it, and decides nothing.
+        let version = (!cluster.is_swarm()).then_some(&cluster.version);
+        let parts = (&cluster.network, &cluster.control_plane, version, &cluster.tags, &cluster.addons);
         hash_json(&parts, &mut hasher);
         hash_json(&(&cluster.runtime_requested, &cluster.request), &mut hasher);
         for pool in &self.pools {

@@ -99,6 +99,9 @@ pub(super) fn assess(scope: &Scope, facts: &Facts) -> Verdict {
         announced,
         waiting: None,
     };
+    if scope.cluster.is_swarm() {
+        note_engines(facts, &mut verdict.cluster);
+    }
     if scope.cluster.first_running.is_none() {
         create(scope, facts, &mut verdict);
     } else {
@@ -108,6 +111,16 @@ pub(super) fn assess(scope: &Scope, facts: &Facts) -> Verdict {
         verdict.cluster.updated = facts.now;
     }
     verdict
+}
+
+/// Which Docker a Swarm cluster has is only seen: its nodes bring it.
+fn note_engines(facts: &Facts, cluster: &mut Cluster) {
+    let versions = facts.nodes.iter().flatten().map(|node| &node.kubelet_version);
+    let Some(newest) = versions.filter(|version| !version.is_empty()).max() else { return };
+    cluster.version.clone_from(newest);
+    if cluster.init_version.is_empty() {
+        cluster.init_version.clone_from(newest);
+    }
 }
 
 /// Tells each trouble once, until it is over.

@@ -11,8 +11,8 @@ use sampan_store::model::{ClusterState, MachineWanted, Retain, TaskState};
 
 use crate::{
     bench::Bench,
+    gate::Chance,
     orders::{self, Order},
-    world::Chance,
 };
 
 /// Which clusters the story is about.

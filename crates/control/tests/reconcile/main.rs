@@ -8,6 +8,7 @@
 mod bench;
 mod creation;
 mod deletion;
+mod gate;
 mod kill;
 mod orders;
 mod outage;

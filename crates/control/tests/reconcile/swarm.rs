@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use sampan_store::model::{Cluster, ClusterState, Machine, MachineState, MachineWanted, Retain, StageState, TaskState};
 
 use crate::{
-    bench::Bench,
+    bench::{Bench, LIMITS},
     orders::{self, Order},
     world::inventory,
 };
@@ -22,13 +22,14 @@ fn backends(bench: &Bench, order: &Order, name: &str) -> Vec<String> {
     let balancer = bench.world.state().balancer.clone();
     let name = format!("{}/{name}", order.cluster_id());
     let listener = balancer.listeners.into_iter().find(|listener| listener.name == name);
-    let listener = listener.unwrap_or_else(|| panic!("no listener {name}"));
+    let listener = listener.expect("such a listener");
     listener.backends.iter().map(SocketAddr::to_string).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_comes_up_with_its_doors() {
     let (bench, order) = running(2).await;
+    assert_eq!(bench.cluster(&order).version, "20.10.24", "as its nodes say");
     let task = bench.task(&order.creation_task());
     assert!(task.stages.iter().all(|stage| stage.state == StageState::Success), "{task:?}");
     assert_eq!(task.results.len(), 2, "the master's machine is no node");
@@ -168,6 +169,43 @@ async fn a_port_that_is_taken_is_left_before_anybody_knows_it() {
     assert_eq!(cluster.network.api_public_port, Some(order.port()));
     assert_ne!(options.routing_public_port, Some(order.routing_port()));
     assert_eq!(bench.told("EndpointMoved").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_fails_gives_everything_back() {
+    let (mut bench, order) = (Bench::started().await, Order::swarm(1, 2));
+    bench.world.state().sick.insert(order.worker(2));
+    orders::create(&bench.store, &Order { timeout_minutes: 5, ..order.clone() }, bench.now()).await;
+    bench.until_state(&order, ClusterState::Failed).await;
+    let reason = bench.cluster(&order).state_reason.expect("a reason");
+    assert!(reason.contains("1 of 2 nodes"), "{reason}");
+    bench.pass(Duration::from_secs(30)).await;
+    let found = inventory(&bench.world).await;
+    assert!(found.machines.is_empty() && found.volumes.is_empty() && found.networks.is_empty(), "{found:?}");
+    assert!(bench.world.state().balancer.listeners.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_keeps_ending_is_replaced_at_its_place() {
+    let (mut bench, order) = running(2).await;
+    let before = bench.machine(&order.worker(1));
+    for _ in 0..=LIMITS.repairs_max {
+        let id = order.worker(1);
+        let serves = |bench: &Bench| bench.world.runs(&id) || bench.store.get::<Machine>(&id).is_none();
+        bench.until("it runs or is gone", Duration::from_secs(600), serves).await;
+        if bench.world.runs(&order.worker(1)) {
+            bench.world.kill_machine(&order.worker(1));
+            bench.pass(Duration::from_secs(10)).await;
+        }
+    }
+    let id = order.worker(1);
+    bench.until("it is given up", Duration::from_secs(900), |bench| bench.store.get::<Machine>(&id).is_none()).await;
+    bench.pass(Duration::from_secs(30)).await;
+    let machines = bench.store.list_of::<Machine>(&order.cluster_id());
+    let after = machines.iter().find(|machine| machine.ip == before.ip).expect("a successor").value.clone();
+    let place = |machine: &Machine| machine.membership.as_ref().map(|m| (m.node_name.clone(), m.node_index));
+    assert_eq!((place(&after), after.state), (place(&before), MachineState::Running));
+    bench.check_world().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,9 @@ fn swarm(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
         cluster_type: "aliyun".into(),
         // A plain URL, other than a Kubernetes cluster's.
         master_url: facts.public_url.clone().unwrap_or_else(|| internal_url(cluster)),
+        init_version: String::new(),
+        current_version: String::new(),
+        docker_version: cluster.version.clone(),
         routing_url: facts.routing_url.clone(),
         registry: facts.registry.clone(),
         listeners: (!facts.listeners.is_empty()).then(|| facts.listeners.clone()),
