@@ -20,21 +20,22 @@
 mod actions;
 mod api;
 mod body;
-mod health;
+pub(crate) mod health;
 mod intake;
 mod marks;
-mod names;
+pub(crate) mod names;
 mod plan;
-mod record;
+pub(crate) mod record;
 mod rolling;
 mod routes;
 mod scaler;
-mod scene;
+pub(crate) mod scene;
 mod show;
 mod sight;
 mod store;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wire;
 mod worker;
 
 use std::{
@@ -130,6 +131,8 @@ pub(crate) struct Inner {
     /// Use of resources by container, measured while somebody wants to know.
     pub(crate) usage: watch::Sender<Arc<BTreeMap<String, Usage>>>,
     pub(crate) steps: Arc<Semaphore>,
+    /// Services whose figures do not reach their database, with the reason.
+    pub(crate) unsent: Mutex<BTreeMap<String, String>>,
 }
 
 /// What a worker has to say about an application's services.
@@ -165,6 +168,7 @@ impl Apps {
             looked: watch::Sender::new(false),
             usage: watch::Sender::new(Arc::default()),
             steps: Arc::new(Semaphore::new(STEPS_MAX)),
+            unsent: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -69,6 +69,8 @@ impl Action {
     pub(crate) fn back_off(&self) -> String {
         match self {
             Self::Create { service, .. } => format!("create:{service}"),
+            // A container that ends again and again can still be stopped and removed at once.
+            Self::Start { id, .. } | Self::Restart { id, .. } => start_key(id),
             other => other.key(),
         }
     }
@@ -87,6 +89,11 @@ impl Action {
             _ => None,
         }
     }
+}
+
+/// [`Action::back_off`] of starting a container.
+pub(crate) fn start_key(id: &str) -> String {
+    format!("start:{id}")
 }
 
 /// What is to be done, and what cannot be yet.

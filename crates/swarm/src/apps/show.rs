@@ -1,6 +1,9 @@
 //! Applications and services as the API shows them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -157,7 +160,8 @@ impl<'a> Showing<'a> {
         };
         let conflict = self.inner.routes.conflict(&service.id);
         let error = words.errors.get(&service.id).cloned();
-        conflict.or(error).or_else(|| words.reasons.get(&service.id).cloned()).or_else(probe)
+        let unsent = || self.inner.unsent.lock().unwrap_or_else(PoisonError::into_inner).get(&service.id).cloned();
+        conflict.or(error).or_else(|| words.reasons.get(&service.id).cloned()).or_else(probe).or_else(unsent)
     }
 }
 

@@ -58,6 +58,12 @@ struct Worker {
     forced: bool,
 }
 
+/// The container that a key of [`Worker::retries`] is about.
+fn container_of(key: &str) -> Option<&str> {
+    let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some(key.strip_prefix("start:").unwrap_or(key)).filter(is_id)
+}
+
 struct Retry {
     failures: u32,
     until: Instant,
@@ -141,7 +147,7 @@ impl Worker {
             present.insert(container.id.clone());
             self.notes.last_node.insert(container.name.clone(), container.node.clone());
             if container.state == ContainerState::Running && steady(container.started) {
-                self.retries.remove(&container.id);
+                self.retries.remove(&plan::start_key(&container.id));
             }
             if nodes.get(&container.node).is_none_or(|node| node.lost) {
                 self.notes.displaced.insert(container.id.clone());
@@ -152,8 +158,7 @@ impl Worker {
         if self.notes.last_node.len() > 4 * names.len() + 1024 {
             self.notes.last_node.retain(|name, _| names.contains(name.as_str()));
         }
-        let is_id = |key: &str| key.len() == 64 && !key.contains(':');
-        self.retries.retain(|key, _| !is_id(key) || present.contains(key));
+        self.retries.retain(|key, _| container_of(key).is_none_or(|id| present.contains(id)));
         self.notes.waiting =
             self.retries.iter().filter(|(_, retry)| retry.until > now).map(|(key, _)| key.clone()).collect();
         self.notes.failures = self.retries.iter().map(|(key, retry)| (key.clone(), retry.failures)).collect();

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{net::TcpStream, sync::watch};
 
+pub(crate) use attempt::connect;
 pub(crate) use prober::Prober;
 
 use super::{marks::Marks, scene::Health};

@@ -48,6 +48,8 @@ pub(super) struct State {
     /// Images that cannot be had.
     pub(super) missing: BTreeSet<String>,
     pub(super) next: u32,
+    /// Told of every container that is about to be stopped.
+    pub(super) on_stop: Option<Box<dyn Fn(&str) + Send>>,
 }
 
 impl Fake {
@@ -146,6 +148,13 @@ impl Fake {
 }
 
 impl State {
+    fn stops(&self, id: &str) {
+        let runs = self.containers.iter().any(|container| container.id == id && container.is_running());
+        if let Some(told) = self.on_stop.as_ref().filter(|_| runs) {
+            told(id);
+        }
+    }
+
     fn find(&mut self, id: &str) -> Result<&mut Container, Refusal> {
         let node_is_up = {
             let container = self.containers.iter().find(|container| container.id == id);
@@ -287,6 +296,7 @@ impl Engines for Fake {
     async fn stop(&self, id: &str, timeout: Duration) -> Result<(), Refusal> {
         let line = format!("stop {} {}", self.state().name_of(id), timeout.as_secs());
         self.call(line, |state| {
+            state.stops(id);
             let container = state.find(id)?;
             container.state = ContainerState::Exited;
             container.exit_code = 143;
@@ -316,6 +326,7 @@ impl Engines for Fake {
             if container.is_running() && !force {
                 return Err(Refusal::conflict("it runs"));
             }
+            state.stops(id);
             state.containers.retain(|container| container.id != id);
             Ok(())
         })

@@ -2,4 +2,11 @@
 
 mod api;
 mod fake;
+mod faults;
+mod health;
+mod keeping;
+mod release;
+mod rolling;
+mod router;
+mod scaler;
 mod world;
