@@ -167,7 +167,7 @@ fn external(field: &Field<'_>, key: &str, excluded: &[&str]) -> Result<Option<St
 }
 
 /// Compares what services use with what is declared.
-pub(super) fn settle(template: &mut Template, path: &str) -> Result<()> {
+pub(super) fn settle(template: &mut Template, path: &str, notes: &mut Notes) -> Result<()> {
     for (name, service) in &template.services {
         for (volume, ..) in &service.volumes {
             if !template.volumes.contains_key(volume) {
@@ -185,6 +185,14 @@ pub(super) fn settle(template: &mut Template, path: &str) -> Result<()> {
         }
     }
     settle_default(template);
+    let services = &template.services;
+    template.networks.retain(|name, _| {
+        let used = services.values().any(|service| service.networks.contains_key(name));
+        if !used {
+            notes.add(&format!("networks.{name}"), "no service uses it; it is not made");
+        }
+        used
+    });
     Ok(())
 }
 

@@ -9,13 +9,13 @@ use super::{
     error::{Notes, Result, TemplateError},
     extends,
     field::{Field, join},
-    limits::{MAX_DECLARATIONS, MAX_SERVICES},
+    limits::{MAX_DECLARATIONS, MAX_ENVIRONMENT_BYTES, MAX_SERVICES},
     names,
     order::refuse_cycles,
     service::{self, Format, Surroundings},
     substitute::Substitution,
     template::Template,
-    yaml,
+    yaml::{self, Budget},
 };
 
 /// Name of the variable with the application's name; it has a value without being given one.
@@ -32,6 +32,11 @@ pub struct Context {
 
 /// Reads a template. `environment` are the variables of the request.
 pub fn read(text: &str, environment: &BTreeMap<String, String>, context: &Context) -> Result<Template> {
+    let bytes: usize = environment.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_ENVIRONMENT_BYTES {
+        let message = format!("the variables have {bytes} bytes; at most {MAX_ENVIRONMENT_BYTES} are taken");
+        return Err(TemplateError::new("environment", message));
+    }
     let mut variables = environment.clone();
     if !context.project.is_empty() {
         variables.entry(PROJECT_VARIABLE.to_owned()).or_insert_with(|| context.project.clone());
@@ -45,7 +50,13 @@ pub fn read(text: &str, environment: &BTreeMap<String, String>, context: &Contex
     let mut services = extends::resolve(&parts.services, parts.path)?;
     let inactive = leave_out_profiles(&mut services, &variables, parts.path, &mut notes)?;
     let names: BTreeSet<String> = services.keys().cloned().collect();
-    let around = Surroundings { format: parts.format, services: &names, inactive: &inactive, environment: &variables };
+    let around = Surroundings {
+        format: parts.format,
+        services: &names,
+        inactive: &inactive,
+        environment: &variables,
+        budget: &Budget::new(),
+    };
     let mut template = Template {
         networks: declarations::networks(&parts.networks, &mut notes)?,
         volumes: declarations::volumes(&parts.volumes)?,
@@ -58,7 +69,7 @@ pub fn read(text: &str, environment: &BTreeMap<String, String>, context: &Contex
         template.services.insert(name.clone(), reading.service);
     }
     refuse_cycles(&template.services)?;
-    declarations::settle(&mut template, parts.path)?;
+    declarations::settle(&mut template, parts.path, &mut notes)?;
     template.notes = notes.into_vec();
     Ok(template)
 }

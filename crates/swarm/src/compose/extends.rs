@@ -8,6 +8,7 @@ use super::{
     error::{Result, TemplateError},
     expressions::is_expression,
     field::{Field, join},
+    limits::MAX_ITEMS,
     yaml::Budget,
 };
 
@@ -128,8 +129,12 @@ fn merge_service(base: &Map<String, Value>, own: &Map<String, Value>) -> Map<Str
     merged
 }
 
-/// `None`: one of them has no shape that can be merged; the own is taken, and refused when it is read.
+/// `None`: one of them has no shape that can be merged, or is too long; the own is taken, and refused when it is read.
 fn merge(how: Merge, key: &str, base: &Value, own: &Value) -> Option<Value> {
+    let is_short = |value: &Value| value.as_array().is_none_or(|items| items.len() <= MAX_ITEMS);
+    if !is_short(base) || !is_short(own) {
+        return None;
+    }
     match how {
         Merge::Pairs => {
             let mut merged = pairs(base)?;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     error::{Result, TemplateError},
+    limits::MAX_ITEMS,
     values,
 };
 
@@ -33,6 +34,13 @@ impl<'a> Field<'a> {
         self.wrong(format!("{} was expected, not {}", wanted, kind(self.value)))
     }
 
+    fn bounded(&self, items: usize) -> Result<()> {
+        if items <= MAX_ITEMS {
+            return Ok(());
+        }
+        Err(self.wrong(format!("{items} entries are too many; at most {MAX_ITEMS}")))
+    }
+
     /// What stands under this key; nothing if it is null.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
@@ -42,6 +50,7 @@ impl<'a> Field<'a> {
     /// The entries of a map.
     pub(super) fn entries(&self) -> Result<Vec<(&'a str, Self)>> {
         let Value::Object(map) = self.value else { return Err(self.not("a map")) };
+        self.bounded(map.len())?;
         Ok(map.iter().map(|(key, value)| (key.as_str(), Self::new(join(&self.path, key), value))).collect())
     }
 
@@ -58,6 +67,7 @@ impl<'a> Field<'a> {
     /// The items of a list.
     pub(super) fn items(&self) -> Result<Vec<Self>> {
         let Value::Array(items) = self.value else { return Err(self.not("a list")) };
+        self.bounded(items.len())?;
         Ok(items.iter().enumerate().map(|(at, item)| Self::new(format!("{}[{at}]", self.path), item)).collect())
     }
 
@@ -149,8 +159,8 @@ impl<'a> Field<'a> {
 
     /// Nanoseconds: a string with units.
     pub(super) fn duration(&self) -> Result<i64> {
-        let text = self.text()?;
-        values::duration(text)
+        let text = self.scalar()?.unwrap_or_default();
+        values::duration(&text)
             .ok_or_else(|| self.wrong(format!("`{text}` is not a duration; write for example 90s, 1m30s or 500ms")))
     }
 

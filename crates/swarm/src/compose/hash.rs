@@ -38,7 +38,7 @@ pub fn definition_hash(service: &Service) -> String {
     })
 }
 
-/// The same value with the keys of all maps in order, and without empty maps and nulls, whichever way maps are kept.
+/// The same value without nulls and with the keys of all maps in order, whichever way maps are kept.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {

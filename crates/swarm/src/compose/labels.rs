@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     error::{Result, TemplateError},
-    limits::{MAX_ROUTING_CHARACTERS, MAX_SCALE},
+    limits::{MAX_ROUTES, MAX_ROUTING_CHARACTERS, MAX_SCALE},
     names::is_host_name,
     service::Draft,
     template::{AutoScaling, DependsCondition, Extensions, LoadBalancer, Probe, ProbeCheck, Routing},
@@ -169,6 +169,9 @@ fn routing(extensions: &mut Extensions, port: &str, label: &Label<'_>) -> Result
         let twice = |other: &Routing| other.domain == route.domain && other.path == route.path;
         if extensions.routing.iter().any(twice) {
             return Err(label.wrong(format!("`{entry}` is routed twice by this service")));
+        }
+        if extensions.routing.len() == MAX_ROUTES {
+            return Err(label.wrong(format!("a service has at most {MAX_ROUTES} routes")));
         }
         extensions.routing.push(route);
     }

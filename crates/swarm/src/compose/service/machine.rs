@@ -16,6 +16,13 @@ pub(super) fn cgroup(draft: &mut Draft<'_>, field: &Field<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Linux has one.
+pub(super) fn isolation(draft: &mut Draft<'_>, field: &Field<'_>) -> Result<()> {
+    let isolation = one_of(field, &["default"])?;
+    draft.set_host("Isolation", isolation);
+    Ok(())
+}
+
 pub(super) fn userns_mode(draft: &mut Draft<'_>, field: &Field<'_>) -> Result<()> {
     let mode = one_of(field, &["host"])?;
     draft.set_host("UsernsMode", mode);

@@ -19,6 +19,7 @@ use super::{
     field::Field,
     labels,
     template::{DependsCondition, Service, Volume},
+    yaml::Budget,
 };
 
 /// Version of the file format, as far as it changes meanings.
@@ -40,6 +41,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) inactive: &'a BTreeSet<String>,
     /// Values for environment entries without one.
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// What those values may still take.
+    pub(super) budget: &'a Budget,
 }
 
 /// A service while it is read.
@@ -192,7 +195,7 @@ const KEYS: &[(&str, In, Read)] = &[
     ("image", In::All, process::image),
     ("init", In::Later, |draft, field| { draft.set_host("Init", field.boolean()?); Ok(()) }),
     ("ipc", In::All, machine::ipc),
-    ("isolation", In::Later, |draft, field| { draft.set_host("Isolation", field.filled()?); Ok(()) }),
+    ("isolation", In::Later, machine::isolation),
     ("label_file", In::Later, process::files),
     ("labels", In::All, process::labels),
     ("links", In::All, network::links),
@@ -337,4 +340,10 @@ fn near(known: &str, key: &str) -> bool {
 #[cfg(test)]
 pub(super) fn keys_are_sorted() -> bool {
     KEYS.is_sorted_by_key(|(key, ..)| *key)
+}
+
+/// All keys of a service.
+#[cfg(test)]
+pub(super) fn known_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(key, ..)| *key)
 }

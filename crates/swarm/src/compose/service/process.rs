@@ -48,11 +48,12 @@ fn line(field: &Field<'_>) -> Result<Vec<String>> {
 /// Entries `KEY=value`. A key without value takes that of the request's environment; if there is none it stays alone, which
 /// takes the variable away from what the image sets.
 pub(super) fn environment(draft: &mut Draft<'_>, field: &Field<'_>) -> Result<()> {
-    for (key, entry) in environment_entries(field)? {
-        let entry = match draft.around.environment.get(&entry) {
-            Some(value) if !entry.contains('=') && !expressions::is_expression(&entry) => format!("{entry}={value}"),
-            _ => entry,
-        };
+    for (key, mut entry) in environment_entries(field)? {
+        let is_bare = !entry.contains('=') && !expressions::is_expression(&entry);
+        if let Some(value) = draft.around.environment.get(&entry).filter(|_| is_bare) {
+            draft.around.budget.take(value.len()).map_err(|why| field.wrong(why))?;
+            entry = format!("{entry}={value}");
+        }
         draft.env_written.push(entry.clone());
         draft.env.insert(key, entry);
     }

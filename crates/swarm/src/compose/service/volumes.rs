@@ -216,10 +216,22 @@ fn long_tmpfs(draft: &mut Draft<'_>, item: &Field<'_>, target: &str, read_only: 
             words.push(format!("size={}", size.size()?));
         }
         if let Some(mode) = options.get("mode") {
-            words.push(format!("mode={:o}", mode.integer(0..=0o7777)?));
+            words.push(format!("mode={:o}", file_mode(&mode)?));
         }
     }
     add_tmpfs(draft, item, target, &words.join(","))
+}
+
+/// A number, or a string of octal digits: that is how `0755` and `"755"` are meant.
+fn file_mode(field: &Field<'_>) -> Result<i64> {
+    match field.value {
+        Value::String(text) => {
+            let digits = text.trim_start_matches("0o");
+            let mode = i64::from_str_radix(digits, 8).ok().filter(|mode| (0..=0o7777).contains(mode));
+            mode.ok_or_else(|| field.wrong(format!("`{text}` is not a file mode; write for example 0755")))
+        }
+        _ => field.integer(0..=0o7777),
+    }
 }
 
 /// `PATH[:OPTIONS]`, one or several.
