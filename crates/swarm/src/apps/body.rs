@@ -64,7 +64,7 @@ fn essence(record: &Record, service: &ServiceRecord, depth: usize) -> String {
 }
 
 /// Services whose containers this one's are built upon.
-fn bases(service: &ServiceRecord) -> impl Iterator<Item = &String> {
+pub(crate) fn bases(service: &ServiceRecord) -> impl Iterator<Item = &String> {
     let template = &service.service;
     let from = template.volumes_from.iter().filter(|from| !from.is_container).map(|from| &from.source);
     [&template.network_of, &template.pid_of, &template.ipc_of].into_iter().flatten().chain(from)

@@ -34,6 +34,8 @@ mod show;
 mod sight;
 mod store;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 mod worker;
@@ -57,11 +59,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use health::OverlayDialer;
 pub use routes::{ROUTER_SILENT_AFTER, RouteHub};
 
 use crate::{
     compose::template::Template,
+    door::OverlayDialer,
     model::{Engines, NodeHealth, Refusal, Usage, labels},
     router::table::RouteTable,
 };
@@ -82,6 +84,8 @@ pub(crate) const FORCED_TRIES_MAX: u32 = 3;
 const FIRST_LOOK_WAIT: Duration = Duration::from_secs(20);
 /// How long the first round of probes has before routes are published.
 const FIRST_PROBES_WAIT: Duration = Duration::from_secs(15);
+/// Routes are looked at again at the latest after this.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Steps taken at the same time, over all applications.
 const STEPS_MAX: usize = 64;
 /// Changes of the picture within this time are looked at together.
@@ -255,11 +259,14 @@ impl Inner {
     pub(crate) fn refresh_routes(&self) -> u64 {
         self.routes.refresh(|| {
             let view = self.engines.view();
-            let health = view.containers.iter().filter(|container| container.labels.contains_key(names::UID));
+            let ours = || view.containers.iter().filter(|container| container.labels.contains_key(names::UID));
+            let health = ours().map(|container| (container.id.clone(), self.health.of(container))).collect();
+            let unjudged = ours().filter(|container| self.health.is_unjudged(container));
             Sources {
                 records: self.store.all(),
                 nodes: self.sight.look(&view),
-                health: health.map(|container| (container.id.clone(), self.health.of(container))).collect(),
+                unjudged: unjudged.map(|container| container.id.clone()).collect(),
+                health,
                 domain: self.settings.domain(),
                 view,
             }
@@ -299,7 +306,7 @@ impl Inner {
             news.borrow_and_update();
             let view = self.engines.view();
             let waits = |container: &std::sync::Arc<crate::model::Container>| {
-                container.is_running() && marks::Marks::of(container).probe.is_some() && !self.health.knows(container)
+                container.is_running() && marks::Marks::of(container).asks() && !self.health.knows(container)
             };
             if !view.containers.iter().filter(|container| container.labels.contains_key(names::UID)).any(waits) {
                 return;
@@ -327,6 +334,8 @@ async fn publish(inner: Arc<Inner>) {
             changed = view.changed() => if changed.is_err() { return },
             changed = store.changed() => if changed.is_err() { return },
             changed = health.changed() => if changed.is_err() { return },
+            // Time alone changes things, too: a container that was given long enough to begin to serve.
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         tokio::time::sleep(GATHER).await;
     }

@@ -93,8 +93,8 @@ fn measured(inner: &Inner, record: &Record, service: &ServiceRecord, usage: &BTr
     let nodes = inner.sight.look(&view);
     let notes = Notes::default();
     let health = |container: &Container| inner.health.of(container);
-    let scene = Scene { record, view: &view, nodes: &nodes, health: &health, notes: &notes };
-    let crew = scene.crew(service);
+    let scene = Scene::new(record, &view, &nodes, &notes, &health);
+    let crew = scene.crew(&service.id)?;
     if service.desired != Desired::Running || !crew.settled() || crew.current.is_empty() {
         return None;
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Inner, Words, health,
     record::{Desired, Record, Release, ServiceRecord},
+    rolling,
     scene::{Crew, Member, NodeSight, Notes, Scene},
 };
 use crate::model::{Container, ContainerState, View};
@@ -45,23 +46,18 @@ impl<'a> Showing<'a> {
 
     fn with_scene<T>(&self, record: &Record, look: impl FnOnce(&Scene<'_>) -> T) -> T {
         let health = |container: &Container| self.inner.health.of(container);
-        look(&Scene { record, view: &self.view, nodes: &self.nodes, health: &health, notes: &self.notes })
+        look(&Scene::new(record, &self.view, &self.nodes, &self.notes, &health))
     }
 
     /// Object `Project`.
     pub(crate) fn project(&self, record: &Record, detail: Detail) -> Value {
         let words = self.words(record);
         self.with_scene(record, |scene| {
-            let states: Vec<&'static str> =
-                record.services.values().map(|service| state(record, &scene.crew(service), &words)).collect();
+            let states: Vec<&'static str> = scene.crews().map(|crew| state(scene, crew, &words)).collect();
             let mut environment = record.environment.clone();
             environment.entry("COMPOSE_PROJECT_NAME".into()).or_insert_with(|| record.name.clone());
             let services: Vec<Value> = if detail.services {
-                record
-                    .services
-                    .values()
-                    .map(|service| self.service_in(scene, service, &words, detail.containers))
-                    .collect()
+                scene.crews().map(|crew| self.service_in(scene, crew, &words, detail.containers)).collect()
             } else {
                 Vec::new()
             };
@@ -99,13 +95,15 @@ impl<'a> Showing<'a> {
     /// Object `Service`.
     pub(crate) fn service(&self, record: &Record, service: &ServiceRecord, containers: bool) -> Value {
         let words = self.words(record);
-        self.with_scene(record, |scene| self.service_in(scene, service, &words, containers))
+        let look = |scene: &Scene<'_>| {
+            let crew = scene.crew(&service.id);
+            crew.map_or(Value::Null, |crew| self.service_in(scene, crew, &words, containers))
+        };
+        self.with_scene(record, look)
     }
 
-    fn service_in(&self, scene: &Scene<'_>, service: &ServiceRecord, words: &Words, containers: bool) -> Value {
-        let Some(service) = scene.record.services.get(&service.id) else { return Value::Null };
-        let crew = scene.crew(service);
-        let record = scene.record;
+    fn service_in(&self, scene: &Scene<'_>, crew: &Crew<'_>, words: &Words, containers: bool) -> Value {
+        let (record, service) = (scene.record, crew.service);
         let mut shown = Map::new();
         let mut show = |key: &str, value: Value| shown.insert(key.to_owned(), value);
         show("id", json!(service.id));
@@ -116,12 +114,12 @@ impl<'a> Showing<'a> {
         show("created", json!(service.created.to_string()));
         show("updated", json!(service.updated.to_string()));
         show("desired_state", json!(if record.deletion.is_some() { "deleted" } else { service.desired.word() }));
-        show("current_state", json!(state(record, &crew, words)));
+        show("current_state", json!(state(scene, crew, words)));
         show("version", json!(service.version));
         if service.is_routed() {
             show("weight", json!(service.weight));
         }
-        if let Some(message) = self.message(service, &crew, words) {
+        if let Some(message) = self.message(service, crew, words) {
             show("message", json!(message));
         }
         if containers {
@@ -159,7 +157,7 @@ impl<'a> Showing<'a> {
             failing.into_iter().find_map(|member| self.inner.health.detail(member.container))
         };
         let conflict = self.inner.routes.conflict(&service.id);
-        let error = words.errors.get(&service.id).cloned();
+        let error = words.errors.get(&service.id).filter(|_| !crew.settled()).cloned();
         let unsent = || self.inner.unsent.lock().unwrap_or_else(PoisonError::into_inner).get(&service.id).cloned();
         conflict.or(error).or_else(|| words.reasons.get(&service.id).cloned()).or_else(probe).or_else(unsent)
     }
@@ -175,9 +173,9 @@ fn extensions(service: &ServiceRecord) -> Value {
 }
 
 /// State of a service in one word.
-fn state(record: &Record, crew: &Crew<'_>, words: &Words) -> &'static str {
+fn state(scene: &Scene<'_>, crew: &Crew<'_>, words: &Words) -> &'static str {
     let service = crew.service;
-    if record.deletion.is_some() {
+    if scene.record.deletion.is_some() {
         return "deleting";
     }
     if service.desired == Desired::Stopped {
@@ -185,6 +183,9 @@ fn state(record: &Record, crew: &Crew<'_>, words: &Words) -> &'static str {
     }
     let given_up = crew.current.iter().any(|member| member.given_up);
     if crew.settled() {
+        if !words.failures.contains_key(&service.id) && rolling::misnumbered(scene, crew).is_some() {
+            return "updating";
+        }
         let done = crew.wanted > 0 && crew.current.iter().all(|member| member.completed);
         return if done { "stopped" } else { "running" };
     }

@@ -1,7 +1,7 @@
 //! Looks after one application: decides, acts, remembers what failed, looks again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,8 @@ use super::{
     jitter, names,
     plan::{self, Action, Plan},
     record::Record,
-    scene::{NodeSight, Notes, Scene},
+    rolling,
+    scene::{Notes, Scene},
 };
 use crate::model::{ContainerState, Refusal, View};
 
@@ -111,12 +112,10 @@ impl Worker {
 
     fn step(&mut self, record: &Arc<Record>, view: &Arc<View>) {
         let nodes = self.inner.sight.look(view);
-        self.remember(record, view, &nodes);
+        self.remember(record, view);
         let Plan { actions, reasons } = {
             let health = self.inner.health.clone();
-            let scene =
-                Scene { record, view, nodes: &nodes, health: &|container| health.of(container), notes: &self.notes };
-            plan::plan(&scene)
+            plan::plan(&Scene::new(record, view, &nodes, &self.notes, &|container| health.of(container)))
         };
         self.inner.words().entry(self.name.clone()).or_default().reasons = reasons;
         for action in actions {
@@ -136,7 +135,7 @@ impl Worker {
     }
 
     /// Brings the notes up to date with what is seen.
-    fn remember(&mut self, record: &Record, view: &View, nodes: &BTreeMap<String, NodeSight>) {
+    fn remember(&mut self, record: &Record, view: &View) {
         let now = Instant::now();
         let steady = |started: Option<Timestamp>| {
             let since = started.and_then(|started| Duration::try_from(Timestamp::now().duration_since(started)).ok());
@@ -149,11 +148,7 @@ impl Worker {
             if container.state == ContainerState::Running && steady(container.started) {
                 self.retries.remove(&plan::start_key(&container.id));
             }
-            if nodes.get(&container.node).is_none_or(|node| node.lost) {
-                self.notes.displaced.insert(container.id.clone());
-            }
         }
-        self.notes.displaced.retain(|id| present.contains(id));
         let names: BTreeSet<&str> = view.containers.iter().map(|container| container.name.as_str()).collect();
         if self.notes.last_node.len() > 4 * names.len() + 1024 {
             self.notes.last_node.retain(|name, _| names.contains(name.as_str()));
@@ -203,9 +198,9 @@ impl Worker {
             Action::Volume { name } => drop(self.notes.ensured.insert(plan::volume_key(name))),
             Action::RemoveNetwork { name } => {
                 self.notes.ensured.remove(name);
-                self.notes.ensured.insert(format!("gone:{}", action.key()));
+                self.notes.ensured.insert(plan::gone_key(&action.key()));
             }
-            Action::RemoveVolume { .. } => drop(self.notes.ensured.insert(format!("gone:{}", action.key()))),
+            Action::RemoveVolume { .. } => drop(self.notes.ensured.insert(plan::gone_key(&action.key()))),
             _ => {}
         }
         if matches!(action, Action::Start { .. } | Action::Restart { .. }) {
@@ -215,7 +210,7 @@ impl Worker {
             self.retries.remove(&action.back_off());
         }
         if let Some(service) = action.service() {
-            self.retries.remove(&format!("crowded:{service}"));
+            self.retries.remove(&rolling::crowded_key(service));
         }
         let mut words = self.inner.words();
         let words = words.entry(self.name.clone()).or_default();
@@ -229,7 +224,7 @@ impl Worker {
         tracing::warn!(project = self.name, ?action, %refusal, "a step of an application failed; it is tried again");
         self.pause(action.back_off());
         if matches!(action, Action::Create { .. }) && actions::is_crowded(refusal) {
-            let key = format!("crowded:{about}");
+            let key = rolling::crowded_key(&about);
             let failures = self.retries.get(&key).map_or(0, |retry| retry.failures) + 1;
             self.retries.insert(key, Retry { failures, until: Instant::now() });
         }

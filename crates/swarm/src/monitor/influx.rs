@@ -96,14 +96,11 @@ type Failure = (Option<StatusCode>, String);
 
 async fn post(inner: &Inner, view: &View, target: &Target, path: &str, body: Bytes) -> Result<(), Failure> {
     let failed = |words: String| (None, format!("InfluxDB at {} does not answer: {words}", target.host));
-    let mut request = Request::builder()
+    let request = Request::builder()
         .method(Method::POST)
-        .uri(format!("{}{path}", target.prefix))
+        .uri(path)
         .header(header::HOST, &target.host)
         .header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
-    if let Some(credentials) = &target.credentials {
-        request = request.header(header::AUTHORIZATION, credentials);
-    }
     let request = request.body(Full::from(body)).map_err(|error| failed(error.to_string()))?;
     let exchange = async {
         let stream = dial(inner, view, &target.place).await?;

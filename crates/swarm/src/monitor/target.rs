@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Uri;
 
 use crate::{
@@ -25,10 +24,6 @@ pub(super) struct Target {
     pub(super) place: Place,
     /// For the header `Host`.
     pub(super) host: String,
-    /// Path before `/write` and `/query`, without a slash at its end.
-    pub(super) prefix: String,
-    /// Header `Authorization`.
-    pub(super) credentials: Option<String>,
 }
 
 /// How it is reached.
@@ -53,8 +48,6 @@ impl Place {
 pub(super) struct Address {
     pub(super) host: String,
     pub(super) port: u16,
-    prefix: String,
-    credentials: Option<String>,
 }
 
 impl Address {
@@ -65,10 +58,8 @@ impl Address {
             return Err(wrong("only http is spoken inside the cluster"));
         }
         let authority = uri.authority().ok_or_else(|| wrong("the address names no host"))?;
-        let credentials = authority.as_str().rsplit_once('@').map(|(user, _)| STANDARD.encode(user));
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host, port: authority.port_u16().unwrap_or(PORT), prefix, credentials })
+        Ok(Self { host, port: authority.port_u16().unwrap_or(PORT) })
     }
 }
 
@@ -84,12 +75,7 @@ impl Target {
                 Place::Container(container, address.port)
             }
         };
-        Ok(Self {
-            place,
-            host: format!("{}:{}", address.host, address.port),
-            prefix: address.prefix,
-            credentials: address.credentials.map(|credentials| format!("Basic {credentials}")),
-        })
+        Ok(Self { place, host: format!("{}:{}", address.host, address.port) })
     }
 }
 

@@ -6,10 +6,11 @@ use http::{Request, header};
 use http_body_util::Full;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{OverlayDialer, address};
+use super::address;
 use crate::{
     apps::wire::ask,
     compose::template::{Probe, ProbeCheck},
+    door::OverlayDialer,
     model::{Container, Engines, View},
 };
 

@@ -92,7 +92,11 @@ fn shared(record: &Record, incoming: &[ServiceRecord]) -> BTreeSet<String> {
 fn add_next(record: &mut Record, mut service: ServiceRecord) {
     service.release = Release::Next;
     service.weight = 0;
-    if record.services.values().any(|other| other.name == service.name) {
+    let namesake = record.services.values().find(|other| other.name == service.name);
+    if let Some(namesake) = namesake {
+        if namesake.service.extensions.scale == service.service.extensions.scale {
+            service.scale = namesake.scale;
+        }
         record.incarnations += 1;
         service.incarnation = record.incarnations;
         service.id = suffixed(record, &service);

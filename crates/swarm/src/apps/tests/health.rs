@@ -63,3 +63,25 @@ async fn dockers_own_health_checks_count() {
     health("healthy");
     world.until("it serves", || world.route(HOST, "/")[0].2 == ["app_web_1"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_a_probe_the_port_of_the_route_is_waited_for_once() {
+    let world = World::new(1);
+    world.wire.refusing.lock().unwrap().insert(80);
+    world.create("app", "web: {image: web, labels: {aliyun.routing.port_80: web}}").await;
+    world.until("it runs", || world.engines.running() == ["app_web_1"]).await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.route(HOST, "/")[0].2, Vec::<String>::new());
+    let web = world.get("/services/app_web").await;
+    assert_eq!(web["current_state"], "starting");
+    assert!(web["message"].as_str().unwrap().starts_with("app_web_1 does not accept connections at"), "{web}");
+    world.wire.refusing.lock().unwrap().clear();
+    world.state("app", "running").await;
+    assert_eq!(world.route(HOST, "/")[0].2, ["app_web_1"]);
+    world.wire.refusing.lock().unwrap().insert(80);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.route(HOST, "/")[0].2, ["app_web_1"]);
+    // Who never takes connections gets requests after a while: the way to it may be at fault.
+    world.create("other", "web: {image: web, labels: {aliyun.routing.port_80: other}}").await;
+    world.state("other", "running").await;
+}

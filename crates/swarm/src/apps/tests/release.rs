@@ -79,9 +79,13 @@ async fn services_may_keep_their_names() {
     assert_eq!(endpoint["Aliases"], json!(["app_web", "app_web-r2"]));
     assert_eq!(endpoint["Links"], json!(["app_db-r1:db", "app_web-r2:web"]));
     world.post("/projects/app/confirm-update?force=true", Value::Null, 202).await;
-    world.until("names are plain again", || world.engines.running() == ["app_db_1", "app_web_1", "app_web_2"]).await;
+    world
+        .until("the old version is gone", || {
+            world.engines.running() == ["app_db_1", "app_web-v2.0_1", "app_web-v2.0_2"]
+        })
+        .await;
     world.state("app", "running").await;
-    assert_eq!(world.engines.container("app_web_1").unwrap().image, "web:2");
+    assert_eq!(world.engines.container("app_web-v2.0_1").unwrap().image, "web:2");
     assert_eq!(db(&world), before);
     let web = world.get("/services/app_web").await;
     assert_eq!((&web["version"], &web["weight"]), (&json!("2.0"), &json!(100)));
@@ -91,9 +95,13 @@ async fn services_may_keep_their_names() {
     world.state("app", "running").await;
     assert_eq!(world.engines.running().len(), 5);
     world.post("/projects/app/rollback-update?force=true", Value::Null, 202).await;
-    world.until("the new version is gone", || world.engines.running() == ["app_db_1", "app_web_1", "app_web_2"]).await;
+    world
+        .until("the new version is gone", || {
+            world.engines.running() == ["app_db_1", "app_web-v2.0_1", "app_web-v2.0_2"]
+        })
+        .await;
     world.state("app", "running").await;
-    assert_eq!(world.engines.container("app_web_1").unwrap().image, "web:2");
+    assert_eq!(world.engines.container("app_web-v2.0_1").unwrap().image, "web:2");
     assert_eq!(world.get("/projects/app").await["version"], "2.0");
     router.assert_nothing_failed();
 }
