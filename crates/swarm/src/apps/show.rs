@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Inner, Words, health,
-    record::{Desired, Record, Release, ServiceRecord},
+    record::{Desired, Record, ServiceRecord},
     rolling,
     scene::{Crew, Member, NodeSight, Notes, Scene},
 };
@@ -70,7 +70,7 @@ impl<'a> Showing<'a> {
                 "created": record.created.to_string(),
                 "updated": record.updated.to_string(),
                 "desired_state": if record.deletion.is_some() { "deleted" } else { record.desired().word() },
-                "current_state": whole(record, &states),
+                "current_state": whole(scene, &states),
                 "services": services,
             });
             if let Some(next) = &record.next {
@@ -204,20 +204,18 @@ fn state(scene: &Scene<'_>, crew: &Crew<'_>, words: &Words) -> &'static str {
 }
 
 /// State of an application, from those of its services.
-fn whole(record: &Record, states: &[&'static str]) -> &'static str {
-    let has = |state: &str| states.contains(&state);
+fn whole(scene: &Scene<'_>, states: &[&'static str]) -> &'static str {
+    let record = scene.record;
     if record.deletion.is_some() {
         return "deleting";
     }
-    for state in ["failed", "updating", "launching", "starting", "scaling", "stopping"] {
-        if has(state) {
-            return state;
-        }
+    let has = |state: &&&str| states.contains(*state);
+    if let Some(state) = ["failed", "updating", "launching", "starting", "scaling", "stopping"].iter().find(has) {
+        return state;
     }
     let confirmed = record.next.as_ref().is_some_and(|next| next.confirmed.is_some());
-    let new = record.services.values().any(|service| service.release == Release::Next);
-    if confirmed && new {
+    if confirmed || scene.orphans.iter().any(|container| scene.reachable(container)) {
         return "updating";
     }
-    if record.desired() == Desired::Stopped { "stopped" } else { "running" }
+    record.desired().word()
 }

@@ -124,6 +124,12 @@ pub(crate) async fn update(inner: &Arc<Inner>, wanted: Wanted) -> Result<(), Ref
                 }
                 record.services.insert(service.id.clone(), service);
             }
+            // What a release without force had left beside each other is one again, and so is the weight.
+            if old.values().any(|service| service.release == Release::Legacy) {
+                for service in record.services.values_mut() {
+                    service.weight = 100;
+                }
+            }
             record.settle_ids();
             resolve::forget_unused(record);
             check_among(record, others)

@@ -35,6 +35,7 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
                 environment,
                 since: now,
                 notes: template.notes.clone(),
+                weights: record.services.values().map(|service| (service.id.clone(), service.weight)).collect(),
                 confirmed: None,
             };
             let resolved = Resolved::of(&record.name, template);
@@ -189,9 +190,7 @@ pub(crate) async fn rollback(inner: &Inner, project: &str) -> Result<(), Refusal
         .store
         .update(project, move |record, _| {
             check_kept(record)?;
-            if record.next.take().is_none() {
-                return Err(no_release(&record.name));
-            }
+            let next = record.next.take().ok_or_else(|| no_release(&record.name))?;
             let going: Vec<String> = record
                 .services
                 .values()
@@ -205,7 +204,7 @@ pub(crate) async fn rollback(inner: &Inner, project: &str) -> Result<(), Refusal
             }
             for service in record.services.values_mut() {
                 service.shared = false;
-                service.weight = 100;
+                service.weight = next.weights.get(&service.id).copied().unwrap_or(100);
             }
             record.updated = now;
             resolve::forget_unused(record);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::world::World;
+use super::{router::Router, world::World};
 use crate::{apps::record::Desired, model::NodeHealth};
 
 #[derive(Clone, Debug)]
@@ -149,8 +149,44 @@ async fn story(events: Vec<Event>) {
         .await;
 }
 
+/// What users do to an application that shall serve all the while; and the master may be killed.
+fn calm_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0..4u8).prop_map(Event::Update),
+        (0..4u8, any::<bool>()).prop_map(|(image, renamed)| Event::BlueGreen(image, renamed)),
+        any::<bool>().prop_map(Event::Confirm),
+        Just(Event::Rollback),
+        (1..5u8).prop_map(Event::Scale),
+        Just(Event::Redeploy),
+        Just(Event::Crash),
+        (0..40_000u16).prop_map(Event::Pause),
+        (0..40_000u16).prop_map(Event::Pause),
+    ]
+}
+
+async fn calm_story(events: Vec<Event>) {
+    let mut world = World::new(3);
+    world.create("app", &template(0, false)).await;
+    let router = Router::start(&world, "one", "web.c1.cn-test.example.com");
+    world.state("app", "running").await;
+    world.until("the router serves", || router.revision() > 0).await;
+    for (number, event) in events.into_iter().enumerate() {
+        happen(&mut world, number, event).await;
+        assert_eq!(router.failures(), Vec::<String>::new());
+    }
+    world.until("everything is as it is wanted", || found(&world) == expected(&world)).await;
+    assert_eq!(router.failures(), Vec::<String>::new());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_notices(events in prop::collection::vec(calm_event(), 1..16)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let story: Pin<Box<dyn Future<Output = ()>>> = Box::pin(calm_story(events));
+        runtime.block_on(story);
+    }
 
     #[test]
     fn whatever_happens_it_converges(events in prop::collection::vec(event(), 1..24)) {

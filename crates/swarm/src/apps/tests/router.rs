@@ -24,12 +24,21 @@ impl Router {
         let in_force: Arc<Mutex<Arc<RouteTable>>> = Arc::default();
         let failures: Arc<Mutex<Vec<String>>> = Arc::default();
         let stops: Arc<Mutex<u32>> = Arc::default();
-        let (table, noted, hub) = (in_force.clone(), failures.clone(), world.apps.hub());
+        let (table, noted, mut hubs) = (in_force.clone(), failures.clone(), world.hub.subscribe());
         let task = tokio::spawn(async move {
             let mut after = 0;
             let mut served = false;
             loop {
-                let Some(next) = hub.poll(name, after, Duration::from_secs(25)).await else { continue };
+                let hub = hubs.borrow().clone();
+                // A master that was killed answers no more.
+                let polled = tokio::select! {
+                    polled = hub.poll(name, after, Duration::from_secs(25)) => polled,
+                    _ = hubs.changed() => {
+                        sleep(Duration::from_secs(2)).await;
+                        continue;
+                    }
+                };
+                let Some(next) = polled else { continue };
                 // It takes a moment until it is in force.
                 sleep(Duration::from_millis(200)).await;
                 after = next.revision;
@@ -65,9 +74,14 @@ impl Router {
         self.in_force.lock().unwrap().revision
     }
 
+    /// What would have made a request fail.
+    pub(super) fn failures(&self) -> Vec<String> {
+        self.failures.lock().unwrap().clone()
+    }
+
     /// No request would have failed, while something was stopped.
     pub(super) fn assert_nothing_failed(&self) {
-        let failures = self.failures.lock().unwrap();
+        let failures = self.failures();
         assert!(failures.is_empty(), "{failures:#?}");
         assert!(*self.stops.lock().unwrap() > 0);
     }

@@ -14,12 +14,12 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpStream, task::JoinHandle, time::sleep};
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::fake::Fake;
 use crate::{
-    apps::{Apps, Settings},
+    apps::{Apps, RouteHub, Settings},
     compose,
     door::OverlayDialer,
     model::Refusal,
@@ -57,6 +57,8 @@ pub(in crate::apps) struct World {
     pub(in crate::apps) apps: Arc<Apps>,
     pub(super) wire: Arc<Wire>,
     dialer: Arc<dyn OverlayDialer>,
+    /// That of the present master.
+    pub(super) hub: watch::Sender<Arc<RouteHub>>,
     run: Option<JoinHandle<()>>,
 }
 
@@ -100,7 +102,8 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let wire = Arc::<Wire>::default();
         let apps = open(&engines, &dialer, &directory);
-        let mut world = Self { engines, directory, apps, wire, dialer, run: None };
+        let hub = watch::Sender::new(apps.hub());
+        let mut world = Self { engines, directory, apps, wire, dialer, hub, run: None };
         world.start();
         world
     }
@@ -108,6 +111,7 @@ impl World {
     /// Starts the master again, from what is on disk.
     pub(super) fn start(&mut self) {
         self.apps = open(&self.engines, &self.dialer, &self.directory);
+        self.hub.send_replace(self.apps.hub());
         self.run = Some(tokio::spawn(self.apps.clone().run(CancellationToken::new())));
     }
 
@@ -116,6 +120,7 @@ impl World {
         if let Some(run) = self.run.take() {
             run.abort();
             let _ = run.await;
+            self.apps.inner.store.idle().await;
         }
     }
 
