@@ -1,7 +1,7 @@
 //! Keeps a task for every container that has a probe.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -69,9 +69,9 @@ impl Prober {
             });
             this.board.keep(&view.containers.iter().map(|container| container.id.clone()).collect::<HashSet<_>>());
             for (run, question) in wanted {
-                if !running.contains_key(&run) {
-                    let task = tasks.spawn(this.clone().watch(run.clone(), question, permits.clone()));
-                    running.insert(run, task);
+                if let Entry::Vacant(place) = running.entry(run) {
+                    let watching = this.clone().watch(place.key().clone(), question, permits.clone());
+                    place.insert(tasks.spawn(watching));
                 }
             }
             while tasks.try_join_next().is_some() {}

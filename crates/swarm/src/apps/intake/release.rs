@@ -21,7 +21,7 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
         wanted.version.clone().ok_or_else(|| Refusal::bad("version: a blue-green update needs the new version"))?;
     let before = inner.store.get(&name).ok_or_else(|| names::no_project(&name))?;
     let environment = wanted.environment.clone().unwrap_or_else(|| before.environment.clone());
-    let template = read(inner, &name, &wanted.template, &environment).await?;
+    let template = read(&name, &wanted.template, &environment).await?;
     let now = Timestamp::now();
     inner
         .store

@@ -31,6 +31,8 @@ pub(super) struct Fake {
     pub(super) killed: watch::Sender<bool>,
 }
 
+type OnStop = Box<dyn Fn(&str) + Send>;
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) nodes: Vec<Node>,
@@ -49,7 +51,7 @@ pub(super) struct State {
     pub(super) missing: BTreeSet<String>,
     pub(super) next: u32,
     /// Told of every container that is about to be stopped.
-    pub(super) on_stop: Option<Box<dyn Fn(&str) + Send>>,
+    pub(super) on_stop: Option<OnStop>,
 }
 
 impl Fake {

@@ -20,9 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::fake::Fake;
 use crate::{
     apps::{Apps, RouteHub, Settings},
-    compose,
     door::OverlayDialer,
-    model::Refusal,
 };
 
 /// Everybody answers, but for some. Without waiting: time that is paused would run on meanwhile.
@@ -84,10 +82,7 @@ fn open(engines: &Arc<Fake>, dialer: &Arc<dyn OverlayDialer>, directory: &TempDi
         region_id: "cn-test".into(),
         routing_suffix: "example.com".into(),
     };
-    let reader = |text: &str, environment: &std::collections::BTreeMap<String, String>| {
-        compose::read(text, environment, &compose::Context::default()).map_err(|error| Refusal::bad(error.to_string()))
-    };
-    Arc::new(Apps::new(engines.clone(), dialer.clone(), Box::new(reader), settings).unwrap())
+    Arc::new(Apps::new(engines.clone(), dialer.clone(), settings).unwrap())
 }
 
 impl World {
