@@ -156,10 +156,20 @@ impl<'a> Showing<'a> {
             let failing = crew.present().filter(|member| member.serves() && !member.ready());
             failing.into_iter().find_map(|member| self.inner.health.detail(member.container))
         };
+        let restarting = || {
+            let again = crew.present().find(|member| member.container.state == ContainerState::Restarting)?;
+            let (name, code) = (&again.container.name, again.container.exit_code);
+            Some(format!("{name} ends again and again, the last time with code {code}"))
+        };
         let conflict = self.inner.routes.conflict(&service.id);
         let error = words.errors.get(&service.id).filter(|_| !crew.settled()).cloned();
         let unsent = || self.inner.unsent.lock().unwrap_or_else(PoisonError::into_inner).get(&service.id).cloned();
-        conflict.or(error).or_else(|| words.reasons.get(&service.id).cloned()).or_else(probe).or_else(unsent)
+        conflict
+            .or(error)
+            .or_else(|| words.reasons.get(&service.id).cloned())
+            .or_else(probe)
+            .or_else(restarting)
+            .or_else(unsent)
     }
 }
 

@@ -223,6 +223,10 @@ impl Worker {
         let about = action.service().unwrap_or_default().to_owned();
         tracing::warn!(project = self.name, ?action, %refusal, "a step of an application failed; it is tried again");
         self.pause(action.back_off());
+        if matches!(action, Action::Create { .. } | Action::Start { .. }) {
+            // Somebody may have removed a network or volume by hand.
+            self.notes.ensured.clear();
+        }
         if matches!(action, Action::Create { .. }) && actions::is_crowded(refusal) {
             let key = rolling::crowded_key(&about);
             let failures = self.retries.get(&key).map_or(0, |retry| retry.failures) + 1;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -151,4 +151,25 @@ async fn hosts_are_found_in_the_cluster_and_nowhere_else() {
     for host in ["localhost", "example.com", "web_1"] {
         assert!(Target::find(inner, &view, "app_influxdb", &format!("http://{host}:8086")).is_err(), "{host}");
     }
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_is_seen_at_its_service() {
+    let database = Database::default();
+    let cluster = testing::cluster(Arc::new(To(database.listen().await)), TEMPLATE).await;
+    let inner = &cluster.inner;
+    let view = inner.engines.view();
+    let measured: BTreeMap<String, Usage> =
+        view.containers.iter().map(|container| (container.id.clone(), Usage::default())).collect();
+    let unsent = || inner.unsent.lock().unwrap().get("app_influxdb").cloned();
+    let mut sinks = HashMap::new();
+    super::round(inner, &measured, &mut sinks).await;
+    assert_eq!(unsent(), None);
+    assert_eq!(database.asked.lock().unwrap().len(), 2);
+    *database.refuse.lock().unwrap() = Some(StatusCode::UNAUTHORIZED);
+    super::round(inner, &measured, &mut sinks).await;
+    assert_eq!(
+        unsent().unwrap(),
+        "InfluxDB at influxdb:8086 refuses figures with 401 Unauthorized: {\"error\":\"no\"}"
+    );
 }

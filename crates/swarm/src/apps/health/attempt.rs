@@ -20,7 +20,7 @@ const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const OUTPUT_CHARS_MAX: usize = 200;
 
 /// Tries once; `Err` says in words why the container does not serve.
-pub(super) async fn attempt(
+pub(crate) async fn attempt(
     engines: &dyn Engines,
     dialer: &dyn OverlayDialer,
     view: &View,

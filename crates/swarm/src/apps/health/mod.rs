@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) use attempt::attempt;
 pub(crate) use attempt::connect;
 pub(crate) use prober::Prober;
 

@@ -92,6 +92,7 @@ impl World {
         Self { wire, ..Self::with_dialer(nodes, dialer) }
     }
 
+    /// With another way into the overlay.
     pub(in crate::apps) fn with_dialer(nodes: u8, dialer: Arc<dyn OverlayDialer>) -> Self {
         let engines = Fake::new(nodes);
         let directory = tempfile::tempdir().unwrap();
