@@ -12,8 +12,9 @@ use super::{
     intake, jitter, names,
     plan::Action,
     record::{Record, ServiceRecord},
+    scene::is_up,
 };
-use crate::model::{Container, ContainerState, CreateContainer, Refusal, View, labels};
+use crate::model::{Container, CreateContainer, Refusal, View, labels};
 
 /// How long the picture has for showing what was done.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -58,16 +59,11 @@ async fn act(inner: &Arc<Inner>, record: &Record, action: &Action) -> Result<(),
         }
         Action::Stop { id, seconds, .. } => {
             engines.stop(id, Duration::from_secs((*seconds).into())).await?;
-            shown(inner, |view| state(view, id).is_none_or(|state| !is_up(state))).await;
+            shown(inner, |view| find(view, id).is_none_or(|container| !is_up(container))).await;
             Ok(())
         }
         Action::Retire { id, seconds, .. } => retire(inner, id, *seconds).await,
-        Action::Remove { id, force, volumes, .. } => remove(inner, id, *force, *volumes).await,
-        Action::Rename { id, name, .. } => {
-            engines.rename(id, name).await?;
-            shown(inner, |view| find(view, id).is_none_or(|container| container.name == *name)).await;
-            Ok(())
-        }
+        Action::Remove { id, volumes, .. } => remove(inner, id, *volumes).await,
         Action::RemoveNetwork { name } => {
             engines.remove_network(name).await?;
             if record.deletion.is_none() {
@@ -99,14 +95,6 @@ fn find<'a>(view: &'a View, id: &str) -> Option<&'a Arc<Container>> {
     view.containers.iter().find(|container| container.id == id)
 }
 
-fn state(view: &View, id: &str) -> Option<ContainerState> {
-    find(view, id).map(|container| container.state)
-}
-
-fn is_up(state: ContainerState) -> bool {
-    matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
-}
-
 async fn create(inner: &Inner, record: &Record, service: &str, number: u32, place: &Placement) -> Result<(), Refusal> {
     let Some(service) = record.services.get(service) else { return Ok(()) };
     let view = inner.engines.view();
@@ -123,13 +111,13 @@ async fn create(inner: &Inner, record: &Record, service: &str, number: u32, plac
 async fn start(inner: &Inner, id: &str) -> Result<(), Refusal> {
     let before = find(&inner.engines.view(), id).and_then(|container| container.started);
     inner.engines.start(id).await?;
-    let begun = |container: &Arc<Container>| is_up(container.state) || container.started != before;
+    let begun = |container: &Arc<Container>| is_up(container) || container.started != before;
     shown(inner, |view| find(view, id).is_none_or(begun)).await;
     Ok(())
 }
 
-async fn remove(inner: &Inner, id: &str, force: bool, volumes: bool) -> Result<(), Refusal> {
-    inner.engines.remove(id, force, volumes).await?;
+async fn remove(inner: &Inner, id: &str, volumes: bool) -> Result<(), Refusal> {
+    inner.engines.remove(id, true, volumes).await?;
     shown(inner, |view| find(view, id).is_none()).await;
     Ok(())
 }
@@ -139,7 +127,7 @@ async fn retire(inner: &Inner, id: &str, seconds: u32) -> Result<(), Refusal> {
     let view = inner.engines.view();
     let Some(container) = find(&view, id) else { return Ok(()) };
     let _drain = inner.routes.drain(id);
-    if is_up(container.state) {
+    if is_up(container) {
         let routed =
             !super::marks::Marks::of(container).routing.is_empty() || !super::marks::Marks::of(container).lb.is_empty();
         let revision = inner.refresh_routes();
@@ -154,7 +142,7 @@ async fn retire(inner: &Inner, id: &str, seconds: u32) -> Result<(), Refusal> {
         }
         inner.engines.stop(id, Duration::from_secs(seconds.into())).await?;
     }
-    remove(inner, id, true, false).await
+    remove(inner, id, false).await
 }
 
 /// Pulls; a registry that cannot be reached does not keep an image from being used that the nodes have.

@@ -11,21 +11,40 @@ use super::{
     record::{Record, ServiceRecord},
 };
 use crate::{
-    compose::{definition_hash, template::Volume},
+    compose::{
+        definition_hash,
+        template::{Service, Volume},
+    },
     model::{CLUSTER_NETWORK, View, labels},
 };
 
 /// Depth of `network_mode: service:` and `volumes_from` that a hash follows.
 const DEPTH_MAX: usize = 16;
+/// Labels that say how a service is kept, not what its containers are.
+const KEEPING: [&str; 5] =
+    ["aliyun.scale", "aliyun.depends", "aliyun.latest_image", "aliyun.rolling_updates", "aliyun.auto_scaling"];
 /// Hash of everything that makes a service's containers what they are. Containers with another one are out of date.
 pub(crate) fn definition(record: &Record, service: &ServiceRecord) -> String {
     let digest = Sha256::digest(essence(record, service, 0).as_bytes());
     digest.iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
+/// Hash of a service's own definition. Labels that say nothing of containers do not make a map of labels out of none.
+fn made_from(service: &Service) -> String {
+    let labels = service.container.get("Labels").and_then(Value::as_object);
+    if labels.is_none_or(|labels| !labels.keys().all(|key| KEEPING.iter().any(|prefix| key.starts_with(prefix)))) {
+        return definition_hash(service);
+    }
+    let mut bare = service.clone();
+    if let Some(container) = bare.container.as_object_mut() {
+        container.remove("Labels");
+    }
+    definition_hash(&bare)
+}
+
 /// Whether two versions of an application say the same of a service.
 pub(crate) fn unchanged(one: &ServiceRecord, other: &ServiceRecord) -> bool {
-    definition_hash(&one.service) == definition_hash(&other.service)
+    made_from(&one.service) == made_from(&other.service)
 }
 
 fn essence(record: &Record, service: &ServiceRecord, depth: usize) -> String {
@@ -41,11 +60,11 @@ fn essence(record: &Record, service: &ServiceRecord, depth: usize) -> String {
         .filter(|_| depth < DEPTH_MAX)
         .filter_map(|name| Some(essence(record, peer(name)?, depth + 1)))
         .collect();
-    format!("{}\n{needed:?}\n{on:?}\n{}\n{:?}", definition_hash(template), service.epoch, service.image)
+    format!("{}\n{needed:?}\n{on:?}\n{}\n{:?}", made_from(template), service.epoch, service.image)
 }
 
 /// Services whose containers this one's are built upon.
-fn bases(service: &ServiceRecord) -> impl Iterator<Item = &String> {
+pub(crate) fn bases(service: &ServiceRecord) -> impl Iterator<Item = &String> {
     let template = &service.service;
     let from = template.volumes_from.iter().filter(|from| !from.is_container).map(|from| &from.source);
     [&template.network_of, &template.pid_of, &template.ipc_of].into_iter().flatten().chain(from)

@@ -31,6 +31,17 @@ impl Marks {
         }
     }
 
+    /// Whether somebody is asked before it counts as serving: a probe, or the port that requests are sent to.
+    pub(crate) fn asks(&self) -> bool {
+        self.probe.is_some() || self.first_port().is_some()
+    }
+
+    /// A port that routers connect to.
+    pub(crate) fn first_port(&self) -> Option<u16> {
+        let ports = self.routing.iter().map(|routing| routing.port);
+        ports.chain(self.lb.iter().map(|listener| listener.container_port)).next()
+    }
+
     /// Those of a container; nothing for one without.
     pub(crate) fn of(container: &Container) -> Self {
         container.labels.get(MARKS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()

@@ -7,34 +7,45 @@
 //!
 //! What the guide leaves open, and how it is here:
 //! - `q` of the lists finds substrings of names (of ids too, for services).
-//! - An update without a version keeps the version; only an equal version that was given is refused (409).
+//! - States: `launching`, `starting`, `scaling`, `updating`, `stopping`, `deleting` are on the way to something; `running` and
+//!   `stopped` (also: a job that is done) stay; `failed` says that something fails again and again, and `message` what. It is
+//!   tried on all the same.
+//! - An update without a version keeps the version; only an equal version that was given is refused (409). What an update does
+//!   not say (environment, description) stays. An update, a redeployment and a start let everything run.
 //! - A blue-green update may keep services' names or change them. A service that is the same in both versions (and whose
-//!   dependencies are) is shared by both and not made twice. A changed service of the same name is `{project}_{service}-v{version}` until the
-//!   release ends.
-//! - `confirm-update?force=true` ends the release as soon as the new version is ready. `force=false` keeps the weights: old services
-//!   without weight go, those with weight stay beside the new ones until the next update.
-//! - `kill` with KILL leaves the application stopped; any other signal is only sent.
-//! - A container on a lost node is replaced elsewhere unless it has a local named volume of its application and does not ask for
-//!   `reschedule:on-node-failure`.
+//!   dependencies are) is shared by both and not made twice. A changed service of the same name is
+//!   `{project}_{service}-v{version}` until the release ends; containers keep their names.
+//! - `confirm-update?force=true` ends the release as soon as the new version is ready. `force=false` keeps the weights: old
+//!   services without weight go, those with weight stay beside the new ones until the next update.
+//! - `kill` with KILL leaves services stopped; any other signal is only sent.
+//! - Without a restart policy a service is started again whenever it ends; a job says `restart: "no"`, or another service waits
+//!   for its end (`service_completed_successfully`).
+//! - A container on a lost node is replaced elsewhere unless it has a local named volume of its application and does not ask
+//!   for `reschedule:on-node-failure`. The replacement has another number, since names are unique in the cluster.
+//! - A container without a probe that is routed to counts as serving when its port takes connections for the first time.
+//! - The first application that asks for a host and path gets the route; services of one application may share one by weight.
 
 mod actions;
 mod api;
 mod body;
-mod health;
+pub(crate) mod health;
 mod intake;
 mod marks;
-mod names;
+pub(crate) mod names;
 mod plan;
-mod record;
+pub(crate) mod record;
 mod rolling;
 mod routes;
 mod scaler;
-mod scene;
+pub(crate) mod scene;
 mod show;
 mod sight;
 mod store;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+pub(crate) mod wire;
 mod worker;
 
 use std::{
@@ -46,8 +57,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use rand::Rng as _;
 use tokio::{
     sync::{Semaphore, watch},
@@ -56,11 +68,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use health::OverlayDialer;
 pub use routes::{ROUTER_SILENT_AFTER, RouteHub};
 
 use crate::{
-    compose::template::Template,
+    door::OverlayDialer,
     model::{Engines, NodeHealth, Refusal, Usage, labels},
     router::table::RouteTable,
 };
@@ -81,13 +92,12 @@ pub(crate) const FORCED_TRIES_MAX: u32 = 3;
 const FIRST_LOOK_WAIT: Duration = Duration::from_secs(20);
 /// How long the first round of probes has before routes are published.
 const FIRST_PROBES_WAIT: Duration = Duration::from_secs(15);
+/// Routes are looked at again at the latest after this.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Steps taken at the same time, over all applications.
 const STEPS_MAX: usize = 64;
 /// Changes of the picture within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(20);
-
-/// Reads a template: its text and the environment that replaces its variables.
-pub type Reader = dyn Fn(&str, &BTreeMap<String, String>) -> Result<Template, Refusal> + Send + Sync;
 
 /// What applications need to know of their cluster.
 #[derive(Clone, Debug)]
@@ -117,7 +127,6 @@ pub struct Apps {
 pub(crate) struct Inner {
     pub(crate) engines: Arc<dyn Engines>,
     pub(crate) dialer: Arc<dyn OverlayDialer>,
-    pub(crate) reader: Box<Reader>,
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) health: Arc<Board>,
@@ -130,6 +139,8 @@ pub(crate) struct Inner {
     /// Use of resources by container, measured while somebody wants to know.
     pub(crate) usage: watch::Sender<Arc<BTreeMap<String, Usage>>>,
     pub(crate) steps: Arc<Semaphore>,
+    /// Services whose figures do not reach their database, with the reason.
+    pub(crate) unsent: Mutex<BTreeMap<String, String>>,
 }
 
 /// What a worker has to say about an application's services.
@@ -145,17 +156,11 @@ pub(crate) struct Words {
 
 impl Apps {
     /// Reads what is recorded. Nothing is done before [`Apps::run`].
-    pub fn new(
-        engines: Arc<dyn Engines>,
-        dialer: Arc<dyn OverlayDialer>,
-        reader: Box<Reader>,
-        settings: Settings,
-    ) -> io::Result<Self> {
+    pub fn new(engines: Arc<dyn Engines>, dialer: Arc<dyn OverlayDialer>, settings: Settings) -> io::Result<Self> {
         let store = Store::open(&settings.state_dir)?;
         let inner = Inner {
             engines,
             dialer,
-            reader,
             settings,
             store,
             health: Arc::default(),
@@ -165,6 +170,7 @@ impl Apps {
             looked: watch::Sender::new(false),
             usage: watch::Sender::new(Arc::default()),
             steps: Arc::new(Semaphore::new(STEPS_MAX)),
+            unsent: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -172,6 +178,15 @@ impl Apps {
     /// Answers a request for `/projects…`, `/services…` or `/service/…`, with or without a version in front of the path.
     pub async fn handle(&self, parts: &http::request::Parts, body: Bytes) -> Response<Full<Bytes>> {
         api::handle(&self.inner, parts, &body).await
+    }
+
+    /// The same for a request as it comes from a connection.
+    pub async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => self.handle(&parts, body.to_bytes()).await,
+            Err(error) => api::unreadable(&*error),
+        }
     }
 
     /// Whether [`Apps::handle`] answers for this path.
@@ -251,11 +266,14 @@ impl Inner {
     pub(crate) fn refresh_routes(&self) -> u64 {
         self.routes.refresh(|| {
             let view = self.engines.view();
-            let health = view.containers.iter().filter(|container| container.labels.contains_key(names::UID));
+            let ours = || view.containers.iter().filter(|container| container.labels.contains_key(names::UID));
+            let health = ours().map(|container| (container.id.clone(), self.health.of(container))).collect();
+            let unjudged = ours().filter(|container| self.health.is_unjudged(container));
             Sources {
                 records: self.store.all(),
                 nodes: self.sight.look(&view),
-                health: health.map(|container| (container.id.clone(), self.health.of(container))).collect(),
+                unjudged: unjudged.map(|container| container.id.clone()).collect(),
+                health,
                 domain: self.settings.domain(),
                 view,
             }
@@ -295,7 +313,7 @@ impl Inner {
             news.borrow_and_update();
             let view = self.engines.view();
             let waits = |container: &std::sync::Arc<crate::model::Container>| {
-                container.is_running() && marks::Marks::of(container).probe.is_some() && !self.health.knows(container)
+                container.is_running() && marks::Marks::of(container).asks() && !self.health.knows(container)
             };
             if !view.containers.iter().filter(|container| container.labels.contains_key(names::UID)).any(waits) {
                 return;
@@ -323,6 +341,8 @@ async fn publish(inner: Arc<Inner>) {
             changed = view.changed() => if changed.is_err() { return },
             changed = store.changed() => if changed.is_err() { return },
             changed = health.changed() => if changed.is_err() { return },
+            // Time alone changes things, too: a container that was given long enough to begin to serve.
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         tokio::time::sleep(GATHER).await;
     }

@@ -9,9 +9,9 @@ use super::{
     names,
     record::{Desired, Record, ServiceRecord},
     rolling,
-    scene::{Crew, Health, Member, Scene},
+    scene::{Crew, Health, Member, Scene, is_up},
 };
-use crate::model::{Container, ContainerState};
+use crate::model::{Container, ContainerState, labels};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +33,7 @@ pub(crate) enum Action {
     /// Take it out of the routes, wait until no router sends it anything, stop it, remove it.
     Retire { id: String, service: String, seconds: u32 },
     /// Remove it.
-    Remove { id: String, service: String, force: bool, volumes: bool },
-    /// Give it the name that became free.
-    Rename { id: String, service: String, name: String },
+    Remove { id: String, service: String, volumes: bool },
     /// Remove a network that is not wanted any more.
     RemoveNetwork { name: String },
     /// Remove a volume of a deleted application.
@@ -58,8 +56,7 @@ impl Action {
             | Self::Restart { id, .. }
             | Self::Stop { id, .. }
             | Self::Retire { id, .. }
-            | Self::Remove { id, .. }
-            | Self::Rename { id, .. } => id.clone(),
+            | Self::Remove { id, .. } => id.clone(),
             Self::Promote => "promote".into(),
             Self::Forget => "forget".into(),
         }
@@ -68,7 +65,9 @@ impl Action {
     /// What has to wait when it fails.
     pub(crate) fn back_off(&self) -> String {
         match self {
-            Self::Create { service, .. } => format!("create:{service}"),
+            Self::Create { service, .. } => create_key(service),
+            // A container that ends again and again can still be stopped and removed at once.
+            Self::Start { id, .. } | Self::Restart { id, .. } => start_key(id),
             other => other.key(),
         }
     }
@@ -82,11 +81,25 @@ impl Action {
             | Self::Restart { service, .. }
             | Self::Stop { service, .. }
             | Self::Retire { service, .. }
-            | Self::Remove { service, .. }
-            | Self::Rename { service, .. } => Some(service),
+            | Self::Remove { service, .. } => Some(service),
             _ => None,
         }
     }
+}
+
+/// [`Action::back_off`] of starting a container.
+pub(crate) fn start_key(id: &str) -> String {
+    format!("start:{id}")
+}
+
+/// [`Action::back_off`] of making a service's containers.
+pub(crate) fn create_key(service: &str) -> String {
+    format!("create:{service}")
+}
+
+/// A volume's name among what is known to be there.
+pub(crate) fn volume_key(name: &str) -> String {
+    format!("volume:{name}")
 }
 
 /// What is to be done, and what cannot be yet.
@@ -110,14 +123,15 @@ pub(crate) fn plan(scene: &Scene<'_>) -> Plan {
         deletion(scene, &mut plan);
     } else {
         foundations(scene, &mut plan);
-        for service in scene.record.services.values() {
-            match service.desired {
-                Desired::Running => running(scene, service, &mut plan),
-                Desired::Stopped => stopped(scene, service, &mut plan),
+        for crew in scene.crews() {
+            match crew.service.desired {
+                Desired::Running => running(scene, crew, &mut plan),
+                Desired::Stopped => stopped(scene, crew, &mut plan),
             }
         }
         orphans(scene, &mut plan);
-        if scene.record.next.as_ref().is_some_and(|next| next.confirmed.is_some()) && scene.next_is_ready() {
+        let confirmed = scene.record.next.as_ref().is_some_and(|next| next.confirmed.is_some());
+        if confirmed && scene.next_is_ready() {
             plan.actions.push(Action::Promote);
         }
     }
@@ -137,125 +151,77 @@ fn foundations(scene: &Scene<'_>, plan: &mut Plan) {
     }
     let unwanted = record.made_networks.iter().filter(|name| !record.networks.contains_key(*name));
     for name in unwanted {
-        if !scene.containers().any(|container| container.networks.contains_key(name)) {
+        if !scene.containers.iter().any(|container| container.networks.contains_key(name)) {
             plan.actions.push(Action::RemoveNetwork { name: name.clone() });
         }
     }
 }
 
-/// A volume's name among what is known to be there.
-pub(crate) fn volume_key(name: &str) -> String {
-    format!("volume:{name}")
-}
-
 /// What the service needs and is not there yet, in words.
 fn missing_foundation(scene: &Scene<'_>, service: &ServiceRecord) -> Option<String> {
-    let record = scene.record;
-    let network = service
-        .service
-        .networks
-        .keys()
-        .find(|name| record.networks.contains_key(*name) && !scene.notes.ensured.contains(*name));
-    let volume = service.service.volumes.iter().map(|(name, _, _)| name);
-    let volume = volume
-        .into_iter()
-        .find(|name| record.volumes.contains_key(*name) && !scene.notes.ensured.contains(&volume_key(name)));
-    network
-        .map(|name| format!("waits for the network {name}"))
-        .or_else(|| volume.map(|name| format!("waits for the volume {name}")))
+    let (record, ensured) = (scene.record, &scene.notes.ensured);
+    let mut networks = service.service.networks.keys();
+    if let Some(name) = networks.find(|name| record.networks.contains_key(*name) && !ensured.contains(*name)) {
+        return Some(format!("waits for the network {name}"));
+    }
+    let mut volumes = service.service.volumes.iter().map(|(name, _, _)| name);
+    let volume = volumes.find(|name| record.volumes.contains_key(*name) && !ensured.contains(&volume_key(name)));
+    volume.map(|name| format!("waits for the volume {name}"))
 }
 
-fn running(scene: &Scene<'_>, service: &ServiceRecord, plan: &mut Plan) {
+fn running(scene: &Scene<'_>, crew: &Crew<'_>, plan: &mut Plan) {
+    let service = crew.service;
     if service.pull {
         plan.actions.push(Action::Pull { service: service.id.clone() });
         plan.reason(service, format!("pulls {}", service.image_name()));
         return;
     }
-    let crew = scene.crew(service);
     let gate = scene.gate(service).or_else(|| missing_foundation(scene, service));
     for member in crew.current.iter().filter(|member| !member.busy && member.reachable) {
-        if let Some(action) = upkeep(scene, service, &crew, member, gate.is_none(), plan) {
-            plan.actions.push(action);
-        }
+        upkeep(service, member, gate.is_none(), plan);
     }
-    let step = rolling::step(scene, &crew);
-    if let Some(words) = &gate {
+    let step = rolling::step(scene, crew);
+    if let Some(words) = gate {
         if crew.ready() < crew.wanted {
-            plan.reason(service, words.clone());
+            plan.reason(service, words);
         }
+    } else if service.service.extensions.global {
+        create_everywhere(scene, crew, plan);
     } else {
-        create(scene, &crew, step.create, plan);
+        create(scene, crew, &step, plan);
     }
-    for member in step.retire {
-        plan.actions.push(retire(service, member.container));
-    }
-}
-
-fn retire(service: &ServiceRecord, container: &Container) -> Action {
-    Action::Retire { id: container.id.clone(), service: service.id.clone(), seconds: service.grace() }
+    let retire = step.retire.into_iter().map(|member| Action::Retire {
+        id: member.container.id.clone(),
+        service: service.id.clone(),
+        seconds: service.grace(),
+    });
+    plan.actions.extend(retire);
 }
 
 /// What a container that shall be there needs.
-fn upkeep(
-    scene: &Scene<'_>,
-    service: &ServiceRecord,
-    crew: &Crew<'_>,
-    member: &Member<'_>,
-    may_start: bool,
-    plan: &mut Plan,
-) -> Option<Action> {
-    let id = member.container.id.clone();
-    let name = service.id.clone();
+fn upkeep(service: &ServiceRecord, member: &Member<'_>, may_start: bool, plan: &mut Plan) {
+    let (id, name) = (member.container.id.clone(), service.id.clone());
     match member.container.state {
-        ContainerState::Dead => Some(Action::Remove { id, service: name, force: true, volumes: false }),
-        ContainerState::Created | ContainerState::Exited if member.given_up => {
+        ContainerState::Dead => plan.actions.push(Action::Remove { id, service: name, volumes: false }),
+        ContainerState::Exited if member.given_up => {
             let code = member.container.exit_code;
-            plan.reason(
-                service,
-                format!("{} ended with code {code}; its restart policy leaves it so", member.container.name),
-            );
-            None
+            let words = format!("{} ended with code {code}; its restart policy leaves it so", member.container.name);
+            plan.reason(service, words);
         }
         ContainerState::Created | ContainerState::Exited if !member.completed && may_start => {
-            Some(Action::Start { id, service: name })
+            plan.actions.push(Action::Start { id, service: name });
         }
         ContainerState::Running if member.health == Health::Stuck => {
-            Some(Action::Restart { id, service: name, seconds: service.grace() })
+            plan.actions.push(Action::Restart { id, service: name, seconds: service.grace() });
         }
-        ContainerState::Running | ContainerState::Exited => rename(scene, service, crew, member),
-        _ => None,
+        _ => {}
     }
 }
 
-/// A settled service has its containers named 1 to N.
-fn rename(scene: &Scene<'_>, service: &ServiceRecord, crew: &Crew<'_>, member: &Member<'_>) -> Option<Action> {
-    let quiet =
-        crew.old.is_empty() && crew.current.len() == crew.wanted && !scene.notes.creating.contains_key(&service.id);
-    if !quiet || service.service.extensions.global || crew.present().any(|member| member.busy) {
-        return None;
-    }
-    let taken = |name: &str| scene.view.containers.iter().any(|container| container.name == name);
-    let misnamed = |member: &Member<'_>| {
-        member.number as usize > crew.wanted || names::container(service, member.number) != member.container.name
-    };
-    // One at a time, so that two do not ask for one name.
-    let first = crew.current.iter().find(|member| misnamed(member))?;
-    if first.container.id != member.container.id {
-        return None;
-    }
-    let own = (first.number as usize <= crew.wanted).then_some(first.number);
-    let numbers = own.into_iter().chain(1..=crew.wanted as u32);
-    let name = numbers.map(|number| names::container(service, number)).find(|name| !taken(name))?;
-    Some(Action::Rename { id: first.container.id.clone(), service: service.id.clone(), name })
-}
-
-/// Makes `count` more containers of a service.
-fn create(scene: &Scene<'_>, crew: &Crew<'_>, count: usize, plan: &mut Plan) {
+/// Makes more containers of a service, under the lowest numbers that are free.
+fn create(scene: &Scene<'_>, crew: &Crew<'_>, step: &rolling::Step<'_>, plan: &mut Plan) {
     let service = crew.service;
     let creating = scene.notes.creating.get(&service.id);
-    if service.service.extensions.global {
-        return create_everywhere(scene, crew, plan);
-    }
     let used: BTreeSet<u32> =
         crew.all().map(|member| member.number).chain(creating.into_iter().flatten().copied()).collect();
     let fixed_name = service.service.container_name.is_some();
@@ -264,8 +230,9 @@ fn create(scene: &Scene<'_>, crew: &Crew<'_>, count: usize, plan: &mut Plan) {
         scene.view.containers.iter().any(|container| container.name == name)
     };
     let free = (1u32..).filter(|number| fixed_name || !(used.contains(number) || taken(*number)));
-    let mut hosts: Vec<String> = crew.current.iter().map(|member| member.container.node.clone()).collect();
-    for number in free.take(count) {
+    let staying = crew.current.iter().filter(|member| step.instead_of != Some(member.number));
+    let mut hosts: Vec<String> = staying.map(|member| member.container.node.clone()).collect();
+    for number in free.take(step.create) {
         match place(scene, service, number, &hosts) {
             Ok(place) => {
                 hosts.extend(place.node.clone());
@@ -297,38 +264,36 @@ fn place(scene: &Scene<'_>, service: &ServiceRecord, number: u32, hosts: &[Strin
         let rather = last.filter(|_| body::has_host_paths(service)).cloned();
         return Ok(Placement { node: None, rather });
     }
-    let holds =
-        |node: &&std::sync::Arc<crate::model::Node>| volumes.iter().all(|volume| node.volumes.contains(*volume));
-    let mut holders: Vec<_> =
-        scene.view.nodes.iter().filter(holds).filter(|node| !hosts.contains(&node.name)).collect();
+    let mut holders: Vec<_> = scene
+        .view
+        .nodes
+        .iter()
+        .filter(|node| volumes.iter().all(|volume| node.volumes.contains(*volume)))
+        .filter(|node| !hosts.contains(&node.name))
+        .collect();
     holders.sort_by_key(|node| node.index);
     let usable = |name: &str| scene.nodes.get(name).is_some_and(|node| node.healthy && node.schedulable);
     match (holders.iter().find(|node| usable(&node.name)), holders.first()) {
         (Some(node), _) => Ok(Placement { node: Some(node.name.clone()), rather: None }),
         (None, Some(node)) if !body::reschedules(service) => {
             let volume = volumes.first().copied().unwrap_or_default();
-            Err(format!(
-                "waits for the node {}, which has the volume {volume} and does not answer or take containers",
-                node.name
-            ))
+            let node = &node.name;
+            Err(format!("waits for the node {node}, which has the volume {volume} and does not take containers now"))
         }
         _ => Ok(Placement::default()),
     }
 }
 
 /// Stops a service when nothing that needs it and shall stop too is left.
-fn stopped(scene: &Scene<'_>, service: &ServiceRecord, plan: &mut Plan) {
-    let crew = scene.crew(service);
+fn stopped(scene: &Scene<'_>, crew: &Crew<'_>, plan: &mut Plan) {
+    let service = crew.service;
     if let Some(dependent) = held_by(scene, service) {
         plan.reason(service, format!("waits for {dependent} to stop"));
         return;
     }
     for member in crew.present().filter(|member| member.up() && member.reachable) {
-        plan.actions.push(Action::Stop {
-            id: member.container.id.clone(),
-            service: service.id.clone(),
-            seconds: service.grace(),
-        });
+        let (id, service_id) = (member.container.id.clone(), service.id.clone());
+        plan.actions.push(Action::Stop { id, service: service_id, seconds: service.grace() });
     }
 }
 
@@ -336,34 +301,32 @@ fn stopped(scene: &Scene<'_>, service: &ServiceRecord, plan: &mut Plan) {
 fn held_by(scene: &Scene<'_>, service: &ServiceRecord) -> Option<String> {
     let record = scene.record;
     let ends = |other: &ServiceRecord| record.deletion.is_some() || other.desired == Desired::Stopped;
-    // In a cycle, which should not be, nothing is held.
-    let needs = |other: &&ServiceRecord| {
-        other.id != service.id && record.dependencies(other).any(|needed| needed.id == service.id)
-    };
-    let mutual = |other: &&ServiceRecord| record.dependencies(service).any(|needed| needed.id == other.id);
-    let dependents = record.services.values().filter(needs).filter(|other| !mutual(other)).filter(|other| ends(other));
-    dependents
-        .into_iter()
-        .find(|other| scene.crew(other).present().any(|member| member.up() && member.reachable))
-        .map(|other| other.id.clone())
+    let needs = |other: &ServiceRecord| record.dependencies(other).any(|needed| needed.id == service.id);
+    // In a circle, which should not be, nothing is held.
+    let mutual = |other: &ServiceRecord| record.dependencies(service).any(|needed| needed.id == other.id);
+    let mut others = scene.crews().filter(|crew| crew.service.id != service.id && ends(crew.service));
+    others
+        .find(|crew| {
+            crew.present().any(|member| member.up() && member.reachable) && needs(crew.service) && !mutual(crew.service)
+        })
+        .map(|crew| crew.service.id.clone())
 }
 
 /// Containers of services that are not in the template any more. They stay until what takes their place is ready.
 fn orphans(scene: &Scene<'_>, plan: &mut Plan) {
     let record = scene.record;
-    let orphans = scene.orphans();
-    if orphans.is_empty() {
+    if scene.orphans.is_empty() {
         return;
     }
     let settled = record.desired() == Desired::Stopped || scene.settled();
     let wanted_ports: BTreeSet<String> = record.services.values().flat_map(body::host_ports).collect();
-    for container in orphans {
-        let reachable = scene.nodes.get(&container.node).is_some_and(|node| node.healthy);
-        let in_the_way =
-            container.host_ports.iter().any(|(protocol, _, port)| wanted_ports.contains(&format!("{port}/{protocol}")));
+    for container in &scene.orphans {
+        let is_wanted =
+            |(protocol, _, port): &(String, String, u16)| wanted_ports.contains(&format!("{port}/{protocol}"));
+        let in_the_way = container.host_ports.iter().any(is_wanted);
         let ended = names::origin_of(record, container).is_none_or(|origin| record.retired.contains(&origin));
-        if reachable && (settled || in_the_way || ended || !container.is_running()) {
-            let service = container.labels.get(crate::model::labels::SERVICE).cloned().unwrap_or_default();
+        if scene.reachable(container) && (settled || in_the_way || ended || !container.is_running()) {
+            let service = container.labels.get(labels::SERVICE).cloned().unwrap_or_default();
             plan.actions.push(Action::Retire { id: container.id.clone(), service, seconds: super::STOP_SECONDS });
         }
     }
@@ -373,15 +336,14 @@ fn deletion(scene: &Scene<'_>, plan: &mut Plan) {
     let record = scene.record;
     let Some(deletion) = &record.deletion else { return };
     let mut left = false;
-    let mut done = BTreeSet::new();
-    for service in record.services.values() {
-        let crew = scene.crew(service);
+    for crew in scene.crews() {
+        let service = crew.service;
         let held = !deletion.force && held_by(scene, service).is_some();
         for member in crew.all() {
-            done.insert(member.container.id.clone());
             left |= member.reachable || !deletion.force;
             if !member.reachable {
-                plan.reason(service, format!("waits for the node {}, which does not answer", member.container.node));
+                let node = &member.container.node;
+                plan.reason(service, format!("waits for the node {node}, which does not answer"));
             } else if !held {
                 plan.actions.push(undo(
                     member.container,
@@ -393,25 +355,22 @@ fn deletion(scene: &Scene<'_>, plan: &mut Plan) {
             }
         }
     }
-    for container in scene.orphans().into_iter().filter(|container| !done.contains(&container.id)) {
-        let reachable = scene.nodes.get(&container.node).is_some_and(|node| node.healthy);
-        left |= reachable || !deletion.force;
-        if reachable {
+    for container in &scene.orphans {
+        left |= scene.reachable(container) || !deletion.force;
+        if scene.reachable(container) {
             plan.actions.push(undo(container, "", super::STOP_SECONDS, deletion.force, deletion.volumes));
         }
     }
-    if left || !scene.notes.creating.is_empty() {
-        return;
+    if !left && scene.notes.creating.is_empty() {
+        leftovers(scene, record, deletion.volumes, deletion.force, plan);
     }
-    leftovers(scene, record, deletion.volumes, deletion.force, plan);
 }
 
 /// Networks and volumes of a deleted application, then itself.
 fn leftovers(scene: &Scene<'_>, record: &Record, volumes: bool, force: bool, plan: &mut Plan) {
     let gone = |key: &str| {
-        let given_up =
-            force && scene.notes.failures.get(key).is_some_and(|failures| *failures >= super::FORCED_TRIES_MAX);
-        given_up || scene.notes.ensured.contains(&format!("gone:{key}"))
+        let tries = scene.notes.failures.get(key).copied().unwrap_or(0);
+        (force && tries >= super::FORCED_TRIES_MAX) || scene.notes.ensured.contains(&gone_key(key))
     };
     let networks = record.made_networks.iter().map(|name| Action::RemoveNetwork { name: name.clone() });
     let volumes =
@@ -423,14 +382,17 @@ fn leftovers(scene: &Scene<'_>, record: &Record, volumes: bool, force: bool, pla
     plan.actions.extend(actions);
 }
 
+/// Says of a network or volume that it was removed.
+pub(crate) fn gone_key(key: &str) -> String {
+    format!("gone:{key}")
+}
+
 /// The next step towards a container's end.
 fn undo(container: &Container, service: &str, seconds: u32, force: bool, volumes: bool) -> Action {
-    let id = container.id.clone();
-    let service = service.to_owned();
-    let up = matches!(container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting);
-    if up && !force {
+    let (id, service) = (container.id.clone(), service.to_owned());
+    if is_up(container) && !force {
         Action::Stop { id, service, seconds }
     } else {
-        Action::Remove { id, service, force: true, volumes }
+        Action::Remove { id, service, volumes }
     }
 }

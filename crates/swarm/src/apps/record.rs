@@ -70,6 +70,8 @@ pub(crate) struct Next {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) since: Timestamp,
     pub(crate) notes: Vec<String>,
+    /// What services weighed before, by id, for a rollback.
+    pub(crate) weights: BTreeMap<String, u32>,
     /// It was confirmed (with `force`?) and ends when the new version's services are ready.
     pub(crate) confirmed: Option<bool>,
 }

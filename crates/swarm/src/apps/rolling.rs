@@ -4,8 +4,9 @@
 //! name, a volume that nobody else may write to), the old one goes first.
 
 use super::{
-    body,
-    record::ServiceRecord,
+    body, names,
+    plan::create_key,
+    record::{Desired, ServiceRecord},
     scene::{Crew, Member, Scene},
 };
 
@@ -13,9 +14,12 @@ use super::{
 const CROWDED_TRIES: u32 = 3;
 
 /// What is to be done now.
+#[derive(Default)]
 pub(crate) struct Step<'a> {
     pub(crate) create: usize,
     pub(crate) retire: Vec<Member<'a>>,
+    /// The one that is created takes the place of the container with this number.
+    pub(crate) instead_of: Option<u32>,
 }
 
 /// The next step of a service.
@@ -32,13 +36,44 @@ pub(crate) fn step<'a>(scene: &Scene<'_>, crew: &Crew<'a>) -> Step<'a> {
         old: crew.old.len(),
     };
     if crew.old.is_empty() {
-        return Step { create: count.wanted.saturating_sub(count.current), retire: surplus(scene, crew) };
+        let create = count.wanted.saturating_sub(count.current);
+        let failed = scene.notes.failures.contains_key(&create_key(&service.id));
+        return match misnumbered(scene, crew) {
+            Some(number) if creating == 0 && !failed => Step { create: 1, instead_of: Some(number), ..Step::default() },
+            _ => Step { create, retire: surplus(crew), ..Step::default() },
+        };
     }
     // Only the scheduler's "no room" is answered by making room: what else fails would fail there too.
-    let tries = scene.notes.failures.get(&format!("crowded:{}", service.id)).copied().unwrap_or(0);
-    let crowded =
-        tries >= CROWDED_TRIES && crew.old.iter().filter(|member| !member.useless()).count() + crew.ready() >= 2;
+    let tries = scene.notes.failures.get(&crowded_key(&service.id)).copied().unwrap_or(0);
+    let serving = crew.old.iter().filter(|member| !member.useless()).count() + crew.ready();
+    let crowded = tries >= CROWDED_TRIES && serving >= 2;
     if side_by_side(service) && !crowded { new_first(crew, &count) } else { old_first(crew, &count, crowded) }
+}
+
+/// Counts the scheduler's refusals of a service's containers.
+pub(crate) fn crowded_key(service: &str) -> String {
+    format!("crowded:{service}")
+}
+
+/// New containers that were made beside old ones have numbers beyond the wanted count. One by one they are replaced by
+/// containers with the numbers that became free; engines cannot rename a container that runs without cutting it off from
+/// its network. Answers the number of the next one to be replaced.
+pub(crate) fn misnumbered(scene: &Scene<'_>, crew: &Crew<'_>) -> Option<u32> {
+    let service = crew.service;
+    if service.service.extensions.global
+        || !side_by_side(service)
+        || !crew.settled()
+        || service.desired != Desired::Running
+    {
+        return None;
+    }
+    let beyond = crew.current.iter().rev().find(|member| member.number as usize > crew.wanted && !member.completed)?;
+    let taken = |number: u32| {
+        let name = names::container(service, number);
+        crew.all().any(|member| member.number == number)
+            || scene.view.containers.iter().any(|container| container.name == name)
+    };
+    (1..beyond.number).take(crew.wanted).any(|number| !taken(number)).then_some(beyond.number)
 }
 
 struct Count {
@@ -92,7 +127,7 @@ fn new_first<'a>(crew: &Crew<'a>, count: &Count) -> Step<'a> {
             retire.push(member);
         }
     }
-    Step { create, retire }
+    Step { create, retire, instead_of: None }
 }
 
 fn old_first<'a>(crew: &Crew<'a>, count: &Count, one_at_a_time: bool) -> Step<'a> {
@@ -111,21 +146,28 @@ fn old_first<'a>(crew: &Crew<'a>, count: &Count, one_at_a_time: bool) -> Step<'a
             retire.push(member);
         }
     }
-    Step { create, retire }
+    Step { create, retire, instead_of: None }
 }
 
-/// Containers beyond the wanted number: first those that were replaced while their node was away, then those that are of no
-/// use, then the highest number.
-fn surplus<'a>(scene: &Scene<'_>, crew: &Crew<'a>) -> Vec<Member<'a>> {
+/// Containers beyond the wanted number: first those that are of no use, then the highest numbers. One that serves goes only
+/// when enough others do.
+fn surplus<'a>(crew: &Crew<'a>) -> Vec<Member<'a>> {
     let too_many = crew.current.len().saturating_sub(crew.wanted);
-    if too_many == 0 {
-        return Vec::new();
+    let going = crew.current.iter().filter(|member| member.busy).count();
+    let mut ready = crew.current.iter().filter(|member| member.ready() && !member.busy).count();
+    let mut retire = Vec::new();
+    for member in by_loss(&crew.current).into_iter().filter(|member| !member.busy) {
+        if retire.len() + going >= too_many {
+            break;
+        }
+        if !member.ready() {
+            retire.push(member);
+        } else if ready > crew.wanted {
+            ready -= 1;
+            retire.push(member);
+        }
     }
-    let displaced = |member: &Member<'_>| scene.notes.displaced.contains(&member.container.id);
-    let mut members: Vec<Member<'a>> = crew.current.iter().filter(|member| member.reachable).cloned().collect();
-    members
-        .sort_by_key(|member| (!member.busy, !displaced(member), !member.useless(), std::cmp::Reverse(member.number)));
-    members.into_iter().take(too_many).filter(|member| !member.busy).collect()
+    retire
 }
 
 /// One on every node: on each, the old one goes before the new one comes.
@@ -147,5 +189,5 @@ fn everywhere<'a>(scene: &Scene<'_>, crew: &Crew<'a>, creating: usize) -> Step<'
         }
     }
     retire.retain(|member| !member.busy && member.reachable);
-    Step { create: 0, retire }
+    Step { create: 0, retire, instead_of: None }
 }

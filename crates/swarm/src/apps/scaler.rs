@@ -27,6 +27,9 @@ const REST_AFTER_GROWTH: Duration = Duration::from_secs(30);
 /// Rest after any change, before it becomes smaller.
 const REST_BEFORE_SHRINKING: Duration = Duration::from_secs(60);
 
+/// A service without `max_instances` does not grow beyond this.
+const INSTANCES_MAX: u32 = 10;
+
 /// A service's use, in percent of its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Load {
@@ -93,8 +96,8 @@ fn measured(inner: &Inner, record: &Record, service: &ServiceRecord, usage: &BTr
     let nodes = inner.sight.look(&view);
     let notes = Notes::default();
     let health = |container: &Container| inner.health.of(container);
-    let scene = Scene { record, view: &view, nodes: &nodes, health: &health, notes: &notes };
-    let crew = scene.crew(service);
+    let scene = Scene::new(record, &view, &nodes, &notes, &health);
+    let crew = scene.crew(&service.id)?;
     if service.desired != Desired::Running || !crew.settled() || crew.current.is_empty() {
         return None;
     }
@@ -143,7 +146,8 @@ impl Track {
         while self.loads.len() > WINDOW {
             self.loads.pop_front();
         }
-        let (lowest, highest) = (rules.min_instances.max(1), rules.max_instances.unwrap_or(SCALE_MAX).min(SCALE_MAX));
+        let (lowest, highest) =
+            (rules.min_instances.max(1), rules.max_instances.unwrap_or(INSTANCES_MAX.max(scale)).min(SCALE_MAX));
         if scale < lowest || scale > highest {
             return Some(scale.clamp(lowest, highest.max(lowest)));
         }

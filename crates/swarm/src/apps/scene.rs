@@ -1,7 +1,7 @@
 //! What is, laid beside what is wanted: the containers of an application sorted by service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -63,19 +63,8 @@ pub(crate) struct Notes {
     pub(crate) failures: BTreeMap<String, u32>,
     /// Networks and volumes that are known to be there.
     pub(crate) ensured: BTreeSet<String>,
-    /// Containers that were replaced while their node was away.
-    pub(crate) displaced: BTreeSet<String>,
     /// Where a container of this name was last.
     pub(crate) last_node: BTreeMap<String, String>,
-}
-
-/// Everything that decides what is to be done for one application.
-pub(crate) struct Scene<'a> {
-    pub(crate) record: &'a Record,
-    pub(crate) view: &'a View,
-    pub(crate) nodes: &'a BTreeMap<String, NodeSight>,
-    pub(crate) health: &'a dyn Fn(&Container) -> Health,
-    pub(crate) notes: &'a Notes,
 }
 
 /// A container of a service.
@@ -105,16 +94,17 @@ impl Member<'_> {
     }
     /// It is no loss.
     pub(crate) fn useless(&self) -> bool {
-        let up = matches!(
-            self.container.state,
-            ContainerState::Running | ContainerState::Paused | ContainerState::Restarting
-        );
-        !up || matches!(self.health, Health::Failure | Health::Stuck)
+        !self.completed && (!self.up() || matches!(self.health, Health::Failure | Health::Stuck))
     }
     /// A process of it is there.
     pub(crate) fn up(&self) -> bool {
-        matches!(self.container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
+        is_up(self.container)
     }
+}
+
+/// A process of it is there.
+pub(crate) fn is_up(container: &Container) -> bool {
+    matches!(container.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
 }
 
 /// The containers of a service.
@@ -139,6 +129,7 @@ impl<'a> Crew<'a> {
     pub(crate) fn present(&self) -> impl Iterator<Item = &Member<'a>> {
         self.current.iter().chain(&self.old)
     }
+    /// Of those that are as they shall be, how many do their work.
     pub(crate) fn ready(&self) -> usize {
         self.current.iter().filter(|member| member.ready()).count()
     }
@@ -146,21 +137,60 @@ impl<'a> Crew<'a> {
     pub(crate) fn settled(&self) -> bool {
         match self.service.desired {
             Desired::Running => {
-                !self.service.pull
-                    && self.old.is_empty()
-                    && self.current.len() == self.wanted
-                    && self.ready() == self.wanted
+                let complete = self.current.len() == self.wanted && self.ready() == self.wanted;
+                !self.service.pull && self.old.is_empty() && complete
             }
             Desired::Stopped => !self.present().any(Member::up),
         }
     }
 }
 
+/// Everything that decides what is to be done for one application.
+pub(crate) struct Scene<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) view: &'a View,
+    pub(crate) nodes: &'a BTreeMap<String, NodeSight>,
+    pub(crate) notes: &'a Notes,
+    /// Its containers.
+    pub(crate) containers: Vec<&'a Arc<Container>>,
+    /// Those that belong to no service any more.
+    pub(crate) orphans: Vec<&'a Arc<Container>>,
+    crews: BTreeMap<&'a str, Crew<'a>>,
+}
+
 impl<'a> Scene<'a> {
-    /// The containers of this application.
-    pub(crate) fn containers(&self) -> impl Iterator<Item = &'a Arc<Container>> + use<'a> {
-        let record = self.record;
-        self.view.containers.iter().filter(move |container| names::belongs(record, container))
+    /// Sorts the containers of the cluster by the services of this application.
+    pub(crate) fn new(
+        record: &'a Record,
+        view: &'a View,
+        nodes: &'a BTreeMap<String, NodeSight>,
+        notes: &'a Notes,
+        health: &dyn Fn(&Container) -> Health,
+    ) -> Self {
+        let containers: Vec<_> = view.containers.iter().filter(|container| names::belongs(record, container)).collect();
+        let mut scene = Self { record, view, nodes, notes, containers, orphans: Vec::new(), crews: BTreeMap::new() };
+        let mut by_origin: HashMap<String, Vec<&'a Arc<Container>>> = HashMap::new();
+        for container in &scene.containers {
+            by_origin.entry(names::origin_of(record, container).unwrap_or_default()).or_default().push(container);
+        }
+        for service in record.services.values() {
+            let ours = by_origin.remove(&service.origin()).unwrap_or_default();
+            let crew = scene.sort(service, ours, health);
+            scene.crews.insert(&service.id, crew);
+        }
+        scene.orphans = by_origin.into_values().flatten().collect();
+        scene.orphans.sort_by(|one, other| one.name.cmp(&other.name));
+        scene
+    }
+
+    /// The containers of a service of this application.
+    pub(crate) fn crew(&self, id: &str) -> Option<&Crew<'a>> {
+        self.crews.get(id)
+    }
+
+    /// Those of all services, by id.
+    pub(crate) fn crews(&self) -> impl Iterator<Item = &Crew<'a>> {
+        self.crews.values()
     }
 
     /// Whether a container of this service may be made anew on another node when its own is lost.
@@ -172,48 +202,50 @@ impl<'a> Scene<'a> {
         self.nodes.get(&container.node)
     }
 
-    pub(crate) fn member(&self, service: &ServiceRecord, container: &'a Arc<Container>) -> Member<'a> {
+    /// Whether the node of a container answers.
+    pub(crate) fn reachable(&self, container: &Container) -> bool {
+        self.node(container).is_some_and(|node| node.healthy)
+    }
+
+    fn member(
+        &self,
+        service: &ServiceRecord,
+        container: &'a Arc<Container>,
+        health: &dyn Fn(&Container) -> Health,
+    ) -> Member<'a> {
         let ended = container.state == ContainerState::Exited
             && container.started.is_some_and(|started| started > service.desired_since);
-        let (completed, given_up) = if ended { end(service, container) } else { (false, false) };
+        let (completed, given_up) = if ended { self.end(service, container) } else { (false, false) };
         Member {
             container,
             number: names::number(service, container),
-            reachable: self.node(container).is_some_and(|node| node.healthy),
-            health: (self.health)(container),
+            reachable: self.reachable(container),
+            health: health(container),
             completed,
             given_up,
             busy: self.notes.busy.contains(&container.id),
         }
     }
 
-    /// Containers that belong to no service any more.
-    pub(crate) fn orphans(&self) -> Vec<&'a Arc<Container>> {
-        let origins: HashSet<String> = self.record.services.values().map(ServiceRecord::origin).collect();
-        let is_orphan = |container: &&Arc<Container>| {
-            names::origin_of(self.record, container).is_none_or(|origin| !origins.contains(&origin))
-        };
-        self.containers().filter(is_orphan).collect()
-    }
-
-    /// The containers of a service, sorted.
-    pub(crate) fn crew(&self, service: &'a ServiceRecord) -> Crew<'a> {
-        let origin = service.origin();
+    fn sort(
+        &self,
+        service: &'a ServiceRecord,
+        ours: Vec<&'a Arc<Container>>,
+        health: &dyn Fn(&Container) -> Health,
+    ) -> Crew<'a> {
         let hash = body::definition(self.record, service);
-        let movable = self.movable(service);
+        let moves = self.movable(service) || service.service.extensions.global;
         let mut crew =
             Crew { service, current: Vec::new(), old: Vec::new(), away: Vec::new(), wanted: self.wanted(service) };
-        let ours =
-            self.containers().filter(|container| names::origin_of(self.record, container).as_ref() == Some(&origin));
         for container in ours {
-            let member = self.member(service, container);
+            let member = self.member(service, container, health);
             let node = self.node(container);
             let lost = node.is_none_or(|node| node.lost);
             let leaves = node.is_some_and(|node| node.healthy && !node.schedulable);
             let stale = container.labels.get(labels::DEFINITION) != Some(&hash) || self.lost_its_base(container);
-            if lost && (movable || service.service.extensions.global) {
+            if lost && moves {
                 crew.away.push(member);
-            } else if stale || (leaves && (movable || service.service.extensions.global)) {
+            } else if stale || (leaves && moves) {
                 crew.old.push(member);
             } else {
                 crew.current.push(member);
@@ -241,20 +273,46 @@ impl<'a> Scene<'a> {
         !self.view.containers.iter().any(|other| other.id == base || other.name == base)
     }
 
+    /// Whether a container that ended is done, or given up. Without a word about restarts a service is meant to stay up:
+    /// engines that are stopped end containers well, too. A job says `restart: "no"` or is waited for by others.
+    fn end(&self, service: &ServiceRecord, container: &Container) -> (bool, bool) {
+        let policy = |name: &str| service.service.container.pointer(&format!("/HostConfig/RestartPolicy/{name}"));
+        let well = container.exit_code == 0;
+        match policy("Name").and_then(Value::as_str).unwrap_or_default() {
+            "always" | "unless-stopped" => (false, false),
+            "on-failure" => {
+                let limited = policy("MaximumRetryCount").and_then(Value::as_u64).is_some_and(|tries| tries > 0);
+                (well, !well && limited)
+            }
+            _ => {
+                let restart = service.service.definition.get("restart");
+                let never = restart.is_some_and(|value| value == "no" || value == false);
+                (well && (never || self.is_job(service)), !well && never)
+            }
+        }
+    }
+
+    /// Somebody waits for its end.
+    fn is_job(&self, service: &ServiceRecord) -> bool {
+        self.record.services.values().any(|other| {
+            other.service.depends.get(&service.name) == Some(&DependsCondition::Completed)
+                && self.record.peer(other, &service.name).is_some_and(|needed| needed.id == service.id)
+        })
+    }
+
     /// What `service` waits for before its containers start, in words; `None`: nothing.
     pub(crate) fn gate(&self, service: &ServiceRecord) -> Option<String> {
+        let bases: Vec<&String> = body::bases(service).collect();
         for (name, condition) in &service.service.depends {
-            let Some(needed) = self.record.peer(service, name).filter(|needed| needed.id != service.id) else {
-                continue;
-            };
-            if needed.desired == Desired::Stopped {
-                continue;
-            }
-            let crew = self.crew(needed);
+            let needed = self.record.peer(service, name).filter(|needed| needed.id != service.id);
+            let Some(needed) = needed.filter(|needed| needed.desired == Desired::Running) else { continue };
+            let Some(crew) = self.crew(&needed.id) else { continue };
             let met = match condition {
                 DependsCondition::Completed => {
                     !crew.current.is_empty() && crew.current.iter().all(|member| member.completed)
                 }
+                // What is built upon a container is built upon the new one, while there are two.
+                _ if bases.contains(&name) => crew.old.is_empty() && crew.current.iter().any(Member::ready),
                 DependsCondition::Started | DependsCondition::Healthy => {
                     crew.wanted == 0 || crew.present().any(Member::ready)
                 }
@@ -269,33 +327,13 @@ impl<'a> Scene<'a> {
 
     /// Whether all that shall run does.
     pub(crate) fn settled(&self) -> bool {
-        self.record.services.values().all(|service| self.crew(service).settled())
+        self.crews().all(Crew::settled)
     }
 
     /// Whether the new version of a blue-green release serves in full.
     pub(crate) fn next_is_ready(&self) -> bool {
-        let next = self.record.services.values().filter(|service| service.release == Release::Next);
-        next.filter(|service| service.desired == Desired::Running).all(|service| {
-            let crew = self.crew(service);
-            !service.pull && crew.ready() >= crew.wanted
-        })
+        let next = self.crews().filter(|crew| crew.service.release == Release::Next);
+        let mut running = next.filter(|crew| crew.service.desired == Desired::Running);
+        running.all(|crew| !crew.service.pull && crew.ready() >= crew.wanted)
     }
-}
-
-/// Whether a container that ended is done, or given up.
-fn end(service: &ServiceRecord, container: &Container) -> (bool, bool) {
-    let policy =
-        service.service.container.pointer("/HostConfig/RestartPolicy/Name").and_then(Value::as_str).unwrap_or_default();
-    let asked_for_none = service.service.definition.get("restart").is_some_and(|value| value == "no" || value == false);
-    match policy {
-        "always" | "unless-stopped" => (false, false),
-        "on-failure" => (container.exit_code == 0, container.exit_code != 0 && has_tries(service)),
-        _ => (container.exit_code == 0, container.exit_code != 0 && asked_for_none),
-    }
-}
-
-fn has_tries(service: &ServiceRecord) -> bool {
-    let tries =
-        service.service.container.pointer("/HostConfig/RestartPolicy/MaximumRetryCount").and_then(Value::as_u64);
-    tries.is_some_and(|tries| tries > 0)
 }

@@ -1,12 +1,16 @@
 //! Applications and services as the API shows them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     Inner, Words, health,
-    record::{Desired, Record, Release, ServiceRecord},
+    record::{Desired, Record, ServiceRecord},
+    rolling,
     scene::{Crew, Member, NodeSight, Notes, Scene},
 };
 use crate::model::{Container, ContainerState, View};
@@ -42,23 +46,18 @@ impl<'a> Showing<'a> {
 
     fn with_scene<T>(&self, record: &Record, look: impl FnOnce(&Scene<'_>) -> T) -> T {
         let health = |container: &Container| self.inner.health.of(container);
-        look(&Scene { record, view: &self.view, nodes: &self.nodes, health: &health, notes: &self.notes })
+        look(&Scene::new(record, &self.view, &self.nodes, &self.notes, &health))
     }
 
     /// Object `Project`.
     pub(crate) fn project(&self, record: &Record, detail: Detail) -> Value {
         let words = self.words(record);
         self.with_scene(record, |scene| {
-            let states: Vec<&'static str> =
-                record.services.values().map(|service| state(record, &scene.crew(service), &words)).collect();
+            let states: Vec<&'static str> = scene.crews().map(|crew| state(scene, crew, &words)).collect();
             let mut environment = record.environment.clone();
             environment.entry("COMPOSE_PROJECT_NAME".into()).or_insert_with(|| record.name.clone());
             let services: Vec<Value> = if detail.services {
-                record
-                    .services
-                    .values()
-                    .map(|service| self.service_in(scene, service, &words, detail.containers))
-                    .collect()
+                scene.crews().map(|crew| self.service_in(scene, crew, &words, detail.containers)).collect()
             } else {
                 Vec::new()
             };
@@ -71,7 +70,7 @@ impl<'a> Showing<'a> {
                 "created": record.created.to_string(),
                 "updated": record.updated.to_string(),
                 "desired_state": if record.deletion.is_some() { "deleted" } else { record.desired().word() },
-                "current_state": whole(record, &states),
+                "current_state": whole(scene, &states),
                 "services": services,
             });
             if let Some(next) = &record.next {
@@ -96,13 +95,15 @@ impl<'a> Showing<'a> {
     /// Object `Service`.
     pub(crate) fn service(&self, record: &Record, service: &ServiceRecord, containers: bool) -> Value {
         let words = self.words(record);
-        self.with_scene(record, |scene| self.service_in(scene, service, &words, containers))
+        let look = |scene: &Scene<'_>| {
+            let crew = scene.crew(&service.id);
+            crew.map_or(Value::Null, |crew| self.service_in(scene, crew, &words, containers))
+        };
+        self.with_scene(record, look)
     }
 
-    fn service_in(&self, scene: &Scene<'_>, service: &ServiceRecord, words: &Words, containers: bool) -> Value {
-        let Some(service) = scene.record.services.get(&service.id) else { return Value::Null };
-        let crew = scene.crew(service);
-        let record = scene.record;
+    fn service_in(&self, scene: &Scene<'_>, crew: &Crew<'_>, words: &Words, containers: bool) -> Value {
+        let (record, service) = (scene.record, crew.service);
         let mut shown = Map::new();
         let mut show = |key: &str, value: Value| shown.insert(key.to_owned(), value);
         show("id", json!(service.id));
@@ -113,12 +114,12 @@ impl<'a> Showing<'a> {
         show("created", json!(service.created.to_string()));
         show("updated", json!(service.updated.to_string()));
         show("desired_state", json!(if record.deletion.is_some() { "deleted" } else { service.desired.word() }));
-        show("current_state", json!(state(record, &crew, words)));
+        show("current_state", json!(state(scene, crew, words)));
         show("version", json!(service.version));
         if service.is_routed() {
             show("weight", json!(service.weight));
         }
-        if let Some(message) = self.message(service, &crew, words) {
+        if let Some(message) = self.message(service, crew, words) {
             show("message", json!(message));
         }
         if containers {
@@ -155,9 +156,20 @@ impl<'a> Showing<'a> {
             let failing = crew.present().filter(|member| member.serves() && !member.ready());
             failing.into_iter().find_map(|member| self.inner.health.detail(member.container))
         };
+        let restarting = || {
+            let again = crew.present().find(|member| member.container.state == ContainerState::Restarting)?;
+            let (name, code) = (&again.container.name, again.container.exit_code);
+            Some(format!("{name} ends again and again, the last time with code {code}"))
+        };
         let conflict = self.inner.routes.conflict(&service.id);
-        let error = words.errors.get(&service.id).cloned();
-        conflict.or(error).or_else(|| words.reasons.get(&service.id).cloned()).or_else(probe)
+        let error = words.errors.get(&service.id).filter(|_| !crew.settled()).cloned();
+        let unsent = || self.inner.unsent.lock().unwrap_or_else(PoisonError::into_inner).get(&service.id).cloned();
+        conflict
+            .or(error)
+            .or_else(|| words.reasons.get(&service.id).cloned())
+            .or_else(probe)
+            .or_else(restarting)
+            .or_else(unsent)
     }
 }
 
@@ -171,9 +183,9 @@ fn extensions(service: &ServiceRecord) -> Value {
 }
 
 /// State of a service in one word.
-fn state(record: &Record, crew: &Crew<'_>, words: &Words) -> &'static str {
+fn state(scene: &Scene<'_>, crew: &Crew<'_>, words: &Words) -> &'static str {
     let service = crew.service;
-    if record.deletion.is_some() {
+    if scene.record.deletion.is_some() {
         return "deleting";
     }
     if service.desired == Desired::Stopped {
@@ -181,6 +193,9 @@ fn state(record: &Record, crew: &Crew<'_>, words: &Words) -> &'static str {
     }
     let given_up = crew.current.iter().any(|member| member.given_up);
     if crew.settled() {
+        if !words.failures.contains_key(&service.id) && rolling::misnumbered(scene, crew).is_some() {
+            return "updating";
+        }
         let done = crew.wanted > 0 && crew.current.iter().all(|member| member.completed);
         return if done { "stopped" } else { "running" };
     }
@@ -199,20 +214,18 @@ fn state(record: &Record, crew: &Crew<'_>, words: &Words) -> &'static str {
 }
 
 /// State of an application, from those of its services.
-fn whole(record: &Record, states: &[&'static str]) -> &'static str {
-    let has = |state: &str| states.contains(&state);
+fn whole(scene: &Scene<'_>, states: &[&'static str]) -> &'static str {
+    let record = scene.record;
     if record.deletion.is_some() {
         return "deleting";
     }
-    for state in ["failed", "updating", "launching", "starting", "scaling", "stopping"] {
-        if has(state) {
-            return state;
-        }
+    let has = |state: &&&str| states.contains(*state);
+    if let Some(state) = ["failed", "updating", "launching", "starting", "scaling", "stopping"].iter().find(has) {
+        return state;
     }
     let confirmed = record.next.as_ref().is_some_and(|next| next.confirmed.is_some());
-    let new = record.services.values().any(|service| service.release == Release::Next);
-    if confirmed && new {
+    if confirmed || scene.orphans.iter().any(|container| scene.reachable(container)) {
         return "updating";
     }
-    if record.desired() == Desired::Stopped { "stopped" } else { "running" }
+    record.desired().word()
 }

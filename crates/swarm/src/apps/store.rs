@@ -9,7 +9,7 @@ use std::{
 
 use sampan_agents::disk;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as Turn, watch};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard, watch};
 
 use super::{
     names,
@@ -27,10 +27,14 @@ const TOMBSTONES_FILE: &str = "deleted-projects.json";
 
 /// Applications as they are wanted, in memory and on disk.
 pub(crate) struct Store {
+    shared: Arc<Shared>,
+    /// Writers take turns.
+    turn: Arc<Turn<()>>,
+}
+
+struct Shared {
     directory: PathBuf,
     state: Mutex<State>,
-    /// Writers take turns.
-    turn: Turn<()>,
     revision: watch::Sender<u64>,
 }
 
@@ -82,16 +86,17 @@ impl Store {
                 }
             }
         }
-        Ok(Self { directory, state: Mutex::new(state), turn: Turn::new(()), revision: watch::Sender::new(1) })
+        let shared = Shared { directory, state: Mutex::new(state), revision: watch::Sender::new(1) };
+        Ok(Self { shared: Arc::new(shared), turn: Arc::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
     }
 
     /// Counts changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+        self.shared.revision.subscribe()
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Record>> {
@@ -113,14 +118,14 @@ impl Store {
         record: Record,
         check: impl FnOnce(&[Arc<Record>]) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.clone().lock_owned().await;
         let others = {
             let state = self.state();
             if state.records.contains_key(&record.name) {
                 return Err(Refusal::conflict(format!("the application {} exists already", record.name)));
             }
             if state.broken.contains(&record.name) {
-                let path = self.path(&record.name);
+                let path = self.shared.path(&record.name);
                 return Err(Refusal::conflict(format!(
                     "the name {} is taken by a file that cannot be read: {}",
                     record.name,
@@ -135,7 +140,7 @@ impl Store {
             state.records.values().cloned().collect::<Vec<_>>()
         };
         check(&others)?;
-        self.commit(record).await
+        self.commit(turn, record).await
     }
 
     /// Changes an application; what `change` answers comes back when it is on disk. `change` sees the others as well.
@@ -144,7 +149,7 @@ impl Store {
         name: &str,
         change: impl FnOnce(&mut Record, &[Arc<Record>]) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.clone().lock_owned().await;
         let (before, others) = {
             let state = self.state();
             let before = state.records.get(name).cloned().ok_or_else(|| names::no_project(name))?;
@@ -153,14 +158,14 @@ impl Store {
         let mut after = Record::clone(&before);
         let answer = change(&mut after, &others)?;
         if after != *before {
-            self.commit(after).await?;
+            self.commit(turn, after).await?;
         }
         Ok(answer)
     }
 
     /// Forgets an application whose containers are gone, and remembers that it was deleted.
     pub(crate) async fn forget(&self, name: &str, uid: &str) -> Result<(), Refusal> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.clone().lock_owned().await;
         if self.get(name).is_none_or(|record| record.uid != uid) {
             return Ok(());
         }
@@ -171,43 +176,73 @@ impl Store {
             tombstones.uids.pop_front();
         }
         let content = serde_json::to_vec(&tombstones).map_err(|error| unwritable(name, &error))?;
-        let list = self.directory.with_file_name(TOMBSTONES_FILE);
-        let file = self.path(name);
-        blocking(name, move || {
-            disk::replace(&list, 0o600, &content, true)?;
-            fs::remove_file(&file)?;
-            file.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
-        })
-        .await?;
-        {
-            let mut state = self.state();
-            state.records.remove(name);
-            state.tombstones = Arc::new(tombstones);
-        }
-        self.revision.send_modify(|revision| *revision += 1);
-        Ok(())
+        let list = self.shared.directory.with_file_name(TOMBSTONES_FILE);
+        let file = self.shared.path(name);
+        let (shared, project) = (self.shared.clone(), name.to_owned());
+        let work = async move {
+            let _turn = turn;
+            blocking(&project, move || {
+                disk::replace(&list, 0o600, &content, true)?;
+                fs::remove_file(&file)?;
+                file.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+            })
+            .await?;
+            {
+                let mut state = shared.state();
+                state.records.remove(&project);
+                state.tombstones = Arc::new(tombstones);
+            }
+            shared.revision.send_modify(|revision| *revision += 1);
+            Ok(())
+        };
+        to_its_end(name, work).await
     }
 
-    async fn commit(&self, mut record: Record) -> Result<(), Refusal> {
+    async fn commit(&self, turn: OwnedMutexGuard<()>, mut record: Record) -> Result<(), Refusal> {
         record.form = FORM;
-        let content = serde_json::to_vec(&record).map_err(|error| unwritable(&record.name, &error))?;
+        let name = record.name.clone();
+        let content = serde_json::to_vec(&record).map_err(|error| unwritable(&name, &error))?;
         if content.len() as u64 > FILE_BYTES_MAX {
             let size = content.len();
             return Err(Refusal::bad(format!(
-                "the application {} takes {size} bytes, {FILE_BYTES_MAX} are allowed",
-                record.name
+                "the application {name} takes {size} bytes, {FILE_BYTES_MAX} are allowed"
             )));
         }
-        let path = self.path(&record.name);
-        blocking(&record.name, move || disk::replace(&path, 0o600, &content, true)).await?;
-        self.state().records.insert(record.name.clone(), Arc::new(record));
-        self.revision.send_modify(|revision| *revision += 1);
-        Ok(())
+        let path = self.shared.path(&name);
+        let shared = self.shared.clone();
+        let work = async move {
+            let _turn = turn;
+            blocking(&record.name, move || disk::replace(&path, 0o600, &content, true)).await?;
+            shared.state().records.insert(record.name.clone(), Arc::new(record));
+            shared.revision.send_modify(|revision| *revision += 1);
+            Ok(())
+        };
+        to_its_end(&name, work).await
+    }
+
+    /// Nothing is being written any more.
+    #[cfg(test)]
+    pub(crate) async fn idle(&self) {
+        drop(self.turn.lock().await);
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.json"))
     }
+}
+
+/// A write that has begun is finished, whoever stops waiting for it: memory and disk must not differ.
+async fn to_its_end(
+    name: &str,
+    work: impl Future<Output = Result<(), Refusal>> + Send + 'static,
+) -> Result<(), Refusal> {
+    tokio::spawn(work).await.map_err(|error| unwritable(name, &error))?
 }
 
 async fn blocking(name: &str, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), Refusal> {

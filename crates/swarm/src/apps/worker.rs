@@ -1,7 +1,7 @@
 //! Looks after one application: decides, acts, remembers what failed, looks again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,8 @@ use super::{
     jitter, names,
     plan::{self, Action, Plan},
     record::Record,
-    scene::{NodeSight, Notes, Scene},
+    rolling,
+    scene::{Notes, Scene},
 };
 use crate::model::{ContainerState, Refusal, View};
 
@@ -56,6 +57,12 @@ struct Worker {
     retries: HashMap<String, Retry>,
     tasks: JoinSet<Done>,
     forced: bool,
+}
+
+/// The container that a key of [`Worker::retries`] is about.
+fn container_of(key: &str) -> Option<&str> {
+    let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some(key.strip_prefix("start:").unwrap_or(key)).filter(is_id)
 }
 
 struct Retry {
@@ -105,12 +112,10 @@ impl Worker {
 
     fn step(&mut self, record: &Arc<Record>, view: &Arc<View>) {
         let nodes = self.inner.sight.look(view);
-        self.remember(record, view, &nodes);
+        self.remember(record, view);
         let Plan { actions, reasons } = {
             let health = self.inner.health.clone();
-            let scene =
-                Scene { record, view, nodes: &nodes, health: &|container| health.of(container), notes: &self.notes };
-            plan::plan(&scene)
+            plan::plan(&Scene::new(record, view, &nodes, &self.notes, &|container| health.of(container)))
         };
         self.inner.words().entry(self.name.clone()).or_default().reasons = reasons;
         for action in actions {
@@ -130,7 +135,7 @@ impl Worker {
     }
 
     /// Brings the notes up to date with what is seen.
-    fn remember(&mut self, record: &Record, view: &View, nodes: &BTreeMap<String, NodeSight>) {
+    fn remember(&mut self, record: &Record, view: &View) {
         let now = Instant::now();
         let steady = |started: Option<Timestamp>| {
             let since = started.and_then(|started| Duration::try_from(Timestamp::now().duration_since(started)).ok());
@@ -141,19 +146,14 @@ impl Worker {
             present.insert(container.id.clone());
             self.notes.last_node.insert(container.name.clone(), container.node.clone());
             if container.state == ContainerState::Running && steady(container.started) {
-                self.retries.remove(&container.id);
-            }
-            if nodes.get(&container.node).is_none_or(|node| node.lost) {
-                self.notes.displaced.insert(container.id.clone());
+                self.retries.remove(&plan::start_key(&container.id));
             }
         }
-        self.notes.displaced.retain(|id| present.contains(id));
         let names: BTreeSet<&str> = view.containers.iter().map(|container| container.name.as_str()).collect();
         if self.notes.last_node.len() > 4 * names.len() + 1024 {
             self.notes.last_node.retain(|name, _| names.contains(name.as_str()));
         }
-        let is_id = |key: &str| key.len() == 64 && !key.contains(':');
-        self.retries.retain(|key, _| !is_id(key) || present.contains(key));
+        self.retries.retain(|key, _| container_of(key).is_none_or(|id| present.contains(id)));
         self.notes.waiting =
             self.retries.iter().filter(|(_, retry)| retry.until > now).map(|(key, _)| key.clone()).collect();
         self.notes.failures = self.retries.iter().map(|(key, retry)| (key.clone(), retry.failures)).collect();
@@ -198,9 +198,9 @@ impl Worker {
             Action::Volume { name } => drop(self.notes.ensured.insert(plan::volume_key(name))),
             Action::RemoveNetwork { name } => {
                 self.notes.ensured.remove(name);
-                self.notes.ensured.insert(format!("gone:{}", action.key()));
+                self.notes.ensured.insert(plan::gone_key(&action.key()));
             }
-            Action::RemoveVolume { .. } => drop(self.notes.ensured.insert(format!("gone:{}", action.key()))),
+            Action::RemoveVolume { .. } => drop(self.notes.ensured.insert(plan::gone_key(&action.key()))),
             _ => {}
         }
         if matches!(action, Action::Start { .. } | Action::Restart { .. }) {
@@ -210,7 +210,7 @@ impl Worker {
             self.retries.remove(&action.back_off());
         }
         if let Some(service) = action.service() {
-            self.retries.remove(&format!("crowded:{service}"));
+            self.retries.remove(&rolling::crowded_key(service));
         }
         let mut words = self.inner.words();
         let words = words.entry(self.name.clone()).or_default();
@@ -223,8 +223,12 @@ impl Worker {
         let about = action.service().unwrap_or_default().to_owned();
         tracing::warn!(project = self.name, ?action, %refusal, "a step of an application failed; it is tried again");
         self.pause(action.back_off());
+        if matches!(action, Action::Create { .. } | Action::Start { .. }) {
+            // Somebody may have removed a network or volume by hand.
+            self.notes.ensured.clear();
+        }
         if matches!(action, Action::Create { .. }) && actions::is_crowded(refusal) {
-            let key = format!("crowded:{about}");
+            let key = rolling::crowded_key(&about);
             let failures = self.retries.get(&key).map_or(0, |retry| retry.failures) + 1;
             self.retries.insert(key, Retry { failures, until: Instant::now() });
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use http_body_util::Full;
+use http_body_util::{Full, LengthLimitError};
 use serde_json::{Value, json};
 
 use super::{BODY_BYTES_MAX, Inner};
@@ -42,6 +42,19 @@ fn segments(path: &str) -> Result<Vec<String>, Refusal> {
     };
     parts.next_if(is_version);
     parts.map(fields::decode).collect()
+}
+
+/// The answer to a body that did not arrive, or is too large.
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Response<Full<Bytes>> {
+    let refusal = if error.is::<LengthLimitError>() {
+        Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than the {BODY_BYTES_MAX} bytes that are allowed"),
+        )
+    } else {
+        Refusal::bad(format!("the body did not arrive: {error}"))
+    };
+    refuse(&refusal)
 }
 
 /// Answers a request.

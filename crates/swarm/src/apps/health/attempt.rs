@@ -2,16 +2,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use http_body_util::Full;
+use tokio::{net::TcpStream, time::timeout};
 
-use super::{OverlayDialer, address};
+use super::address;
 use crate::{
+    apps::wire::ask,
     compose::template::{Probe, ProbeCheck},
+    door::OverlayDialer,
     model::{Container, Engines, View},
 };
 
@@ -21,7 +20,7 @@ const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const OUTPUT_CHARS_MAX: usize = 200;
 
 /// Tries once; `Err` says in words why the container does not serve.
-pub(super) async fn attempt(
+pub(crate) async fn attempt(
     engines: &dyn Engines,
     dialer: &dyn OverlayDialer,
     view: &View,
@@ -58,7 +57,8 @@ async fn run(engines: &dyn Engines, container: &Container, command: &str, limit:
     Err(format!("the probe's command in {} ended with code {}: {output}", container.name, outcome.exit_code))
 }
 
-async fn connect(
+/// Connects to a port of a container.
+pub(crate) async fn connect(
     dialer: &dyn OverlayDialer,
     view: &View,
     container: &Container,
@@ -83,17 +83,13 @@ async fn get(
         |error: &dyn std::fmt::Display| format!("{} did not answer GET {path} on port {port}: {error}", container.name);
     let stream = connect(dialer, view, container, port).await?;
     let host = stream.peer_addr().map_or_else(|_| "container".to_owned(), |peer| peer.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    // Ends with the set when the answer is there or nobody waits any more.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
     let request = Request::get(path)
         .header(header::HOST, host)
         .header(header::USER_AGENT, "sampan-probe")
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|error| failed(&error))?;
-    let status = sender.send_request(request).await.map_err(|error| failed(&error))?.status();
+    let (status, _) = ask(stream, request, 0).await.map_err(|error| failed(&error))?;
     if (200..400).contains(&status.as_u16()) {
         Ok(())
     } else {

@@ -7,12 +7,16 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) use attempt::attempt;
+pub(crate) use attempt::connect;
 pub(crate) use prober::Prober;
 
 use super::{marks::Marks, scene::Health};
@@ -23,12 +27,14 @@ pub(crate) const FAILURES_MAX: u32 = 3;
 /// Failures in a row after which a container that served once is restarted.
 pub(crate) const FAILURES_RESTART: u32 = 6;
 
-pub use crate::door::OverlayDialer;
+/// A container without a probe has this long until its port takes connections; then it gets requests in any case.
+pub(crate) const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 /// What the probes found.
 pub(crate) struct Board {
     entries: Mutex<HashMap<String, Entry>>,
     revision: watch::Sender<u64>,
+    born: Timestamp,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,7 +49,7 @@ struct Entry {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { entries: Mutex::default(), revision: watch::Sender::new(0) }
+        Self { entries: Mutex::default(), revision: watch::Sender::new(0), born: Timestamp::now() }
     }
 }
 
@@ -67,7 +73,10 @@ impl Board {
             Some("unhealthy") => Health::Failure,
             _ => Health::Success,
         };
-        if Marks::of(container).probe.is_none() || docker != Health::Success {
+        let marks = Marks::of(container);
+        // Without a probe a container is asked once, right after its start; Docker's own check makes that needless.
+        let once = marks.probe.is_none();
+        if docker != Health::Success || !marks.asks() || (once && (container.health.is_some() || is_old(container))) {
             return docker;
         }
         let entries = self.entries();
@@ -75,8 +84,9 @@ impl Board {
             return Health::Checking;
         };
         match entry.healthy {
-            None => Health::Checking,
             Some(true) => Health::Success,
+            _ if once => Health::Checking,
+            None => Health::Checking,
             Some(false) if entry.served && entry.failures >= FAILURES_RESTART => Health::Stuck,
             Some(false) => Health::Failure,
         }
@@ -84,9 +94,19 @@ impl Board {
 
     /// Whether anything is known about this run of a container.
     pub(crate) fn knows(&self, container: &Container) -> bool {
-        self.entries()
-            .get(&container.id)
-            .is_some_and(|entry| entry.started == container.started && (entry.healthy.is_some() || entry.failures > 0))
+        let entries = self.entries();
+        let known = entries.get(&container.id).filter(|entry| entry.started == container.started);
+        known.is_some_and(|entry| entry.healthy.is_some() || entry.failures > 0) || self.of_others(container)
+    }
+
+    /// Its health is known without asking it.
+    fn of_others(&self, container: &Container) -> bool {
+        Marks::of(container).probe.is_none() && (container.health.is_some() || is_old(container))
+    }
+
+    /// Whether it ran before this board was there, and nothing is known of it yet.
+    pub(crate) fn is_unjudged(&self, container: &Container) -> bool {
+        container.started.is_some_and(|started| started < self.born) && !self.knows(container)
     }
 
     /// What the last probe of a container that does not serve said.
@@ -97,7 +117,7 @@ impl Board {
     }
 
     /// Notes how a try went.
-    fn note(&self, id: &str, started: Option<Timestamp>, outcome: Result<(), String>) {
+    pub(super) fn note(&self, id: &str, started: Option<Timestamp>, outcome: Result<(), String>) {
         let changed = {
             let mut entries = self.entries();
             let entry = entries.entry(id.to_owned()).or_default();
@@ -128,6 +148,12 @@ impl Board {
     fn keep(&self, ids: &HashSet<String>) {
         self.entries().retain(|id, _| ids.contains(id));
     }
+}
+
+/// Whether a container runs for so long that it has had its time to begin to serve.
+fn is_old(container: &Container) -> bool {
+    let since = container.started.and_then(|started| Duration::try_from(Timestamp::now().duration_since(started)).ok());
+    since.is_some_and(|since| since >= FIRST_ANSWER_WAIT)
 }
 
 /// Where a container can be reached from inside the overlay.

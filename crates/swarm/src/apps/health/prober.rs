@@ -1,7 +1,7 @@
 //! Keeps a task for every container that has a probe.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use tokio::{
     sync::Semaphore,
     task::{AbortHandle, JoinSet},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
-use super::{Board, OverlayDialer, attempt::attempt};
+use super::{Board, FIRST_ANSWER_WAIT, attempt::attempt};
 use crate::{
     apps::{jitter, marks::Marks, names::UID},
-    compose::template::Probe,
+    compose::template::{Probe, ProbeCheck},
+    door::OverlayDialer,
     model::{Container, Engines, View},
 };
 
@@ -24,6 +25,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(5);
 /// The same while it does not.
 const PERIOD_FAILING: Duration = Duration::from_secs(1);
+/// Seconds that one connection may take.
+const FIRST_ANSWER_TIMEOUT: u32 = 3;
 /// Probes at the same time.
 const PARALLEL: usize = 64;
 
@@ -35,6 +38,15 @@ pub(crate) struct Prober {
 }
 
 type Run = (String, Option<Timestamp>);
+
+/// How a container is asked.
+#[derive(Clone, Debug)]
+enum Question {
+    /// Again and again, as its template says.
+    Probe(Probe),
+    /// Until it takes connections for the first time.
+    FirstAnswer(Probe),
+}
 
 impl Prober {
     /// Never ends.
@@ -56,10 +68,10 @@ impl Prober {
                 stays
             });
             this.board.keep(&view.containers.iter().map(|container| container.id.clone()).collect::<HashSet<_>>());
-            for (run, probe) in wanted {
-                if !running.contains_key(&run) {
-                    let task = tasks.spawn(this.clone().watch(run.clone(), probe, permits.clone()));
-                    running.insert(run, task);
+            for (run, question) in wanted {
+                if let Entry::Vacant(place) = running.entry(run) {
+                    let watching = this.clone().watch(place.key().clone(), question, permits.clone());
+                    place.insert(tasks.spawn(watching));
                 }
             }
             while tasks.try_join_next().is_some() {}
@@ -69,28 +81,52 @@ impl Prober {
         }
     }
 
-    async fn watch(self: Arc<Self>, (id, started): Run, probe: Probe, permits: Arc<Semaphore>) {
+    async fn watch(self: Arc<Self>, (id, started): Run, question: Question, permits: Arc<Semaphore>) {
+        let (probe, once) = match question {
+            Question::Probe(probe) => (probe, false),
+            Question::FirstAnswer(probe) => (probe, true),
+        };
         sleep(left_of_delay(started, probe.initial_delay_seconds)).await;
+        let begun = Instant::now();
         loop {
+            // A way that is barred for the master says nothing of the container.
+            if !matches!(probe.check, ProbeCheck::Command(_)) {
+                self.dialer.opened().await;
+            }
             let view = self.engines.view();
             let Some(container) = view.containers.iter().find(|container| container.id == id).cloned() else { return };
             let outcome = {
                 let Ok(_permit) = permits.acquire().await else { return };
                 attempt(&*self.engines, &*self.dialer, &view, &container, &probe).await
             };
-            let period = if outcome.is_ok() { PERIOD } else { PERIOD_FAILING };
-            self.board.note(&id, started, outcome);
-            sleep(jitter(period)).await;
+            let late = once && begun.elapsed() >= FIRST_ANSWER_WAIT;
+            let answered = outcome.is_ok();
+            self.board.note(&id, started, if late { Ok(()) } else { outcome });
+            if once && (answered || late) {
+                return;
+            }
+            sleep(jitter(if answered { PERIOD } else { PERIOD_FAILING })).await;
         }
     }
 }
 
-/// Containers to be probed.
-fn probed(view: &View) -> HashMap<Run, Probe> {
+/// Containers to be asked.
+fn probed(view: &View) -> HashMap<Run, Question> {
     let ours = |container: &&Arc<Container>| container.is_running() && container.labels.contains_key(UID);
-    let with_probe =
-        |container: &Arc<Container>| Some(((container.id.clone(), container.started), Marks::of(container).probe?));
-    view.containers.iter().filter(ours).filter_map(with_probe).collect()
+    let question = |container: &Arc<Container>| {
+        let marks = Marks::of(container);
+        let port = marks.first_port();
+        match marks.probe {
+            Some(probe) => Some(Question::Probe(probe)),
+            None if container.health.is_some() => None,
+            None => port.map(|port| {
+                let check = ProbeCheck::Tcp { port };
+                Question::FirstAnswer(Probe { check, initial_delay_seconds: 0, timeout_seconds: FIRST_ANSWER_TIMEOUT })
+            }),
+        }
+    };
+    let run = |container: &Arc<Container>| Some(((container.id.clone(), container.started), question(container)?));
+    view.containers.iter().filter(ours).filter_map(run).collect()
 }
 
 fn left_of_delay(started: Option<Timestamp>, delay: u32) -> Duration {

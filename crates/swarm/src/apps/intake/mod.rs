@@ -19,7 +19,7 @@ use super::{
     record::{Deletion, Desired, FORM, Record, Release, ServiceRecord, origin},
 };
 use crate::{
-    compose::template::Template,
+    compose::{self, template::Template},
     model::{Refusal, View},
 };
 
@@ -58,7 +58,7 @@ pub(crate) async fn create(inner: &Arc<Inner>, wanted: Wanted) -> Result<(), Ref
     crate::compose::project_name(&wanted.name).map_err(|error| Refusal::bad(format!("name: {error}")))?;
     wanted.check()?;
     let environment = wanted.environment.clone().unwrap_or_default();
-    let template = read(inner, &wanted.name, &wanted.template, &environment).await?;
+    let template = read(&wanted.name, &wanted.template, &environment).await?;
     let now = Timestamp::now();
     let mut record = Record {
         form: FORM,
@@ -98,7 +98,7 @@ pub(crate) async fn update(inner: &Arc<Inner>, wanted: Wanted) -> Result<(), Ref
     let name = wanted.name.clone();
     let before = inner.store.get(&name).ok_or_else(|| names::no_project(&name))?;
     let environment = wanted.environment.clone().unwrap_or_else(|| before.environment.clone());
-    let template = read(inner, &name, &wanted.template, &environment).await?;
+    let template = read(&name, &wanted.template, &environment).await?;
     let now = Timestamp::now();
     let view = inner.engines.view();
     inner
@@ -123,6 +123,12 @@ pub(crate) async fn update(inner: &Arc<Inner>, wanted: Wanted) -> Result<(), Ref
                     inherit(&mut service, before);
                 }
                 record.services.insert(service.id.clone(), service);
+            }
+            // What a release without force had left beside each other is one again, and so is the weight.
+            if old.values().any(|service| service.release == Release::Legacy) {
+                for service in record.services.values_mut() {
+                    service.weight = 100;
+                }
             }
             record.settle_ids();
             resolve::forget_unused(record);
@@ -276,17 +282,12 @@ fn check_listener(record: &Record, others: &[Arc<Record>], service: &ServiceReco
 }
 
 /// Reads a template, off the threads that answer.
-async fn read(
-    inner: &Arc<Inner>,
-    project: &str,
-    text: &str,
-    environment: &BTreeMap<String, String>,
-) -> Result<Template, Refusal> {
-    let mut environment = environment.clone();
-    environment.entry("COMPOSE_PROJECT_NAME".into()).or_insert_with(|| project.to_owned());
-    let (inner, text) = (inner.clone(), text.to_owned());
-    let reading = tokio::task::spawn_blocking(move || (inner.reader)(&text, &environment));
-    reading.await.map_err(|error| Refusal::internal(format!("the template could not be read: {error}")))?
+async fn read(project: &str, text: &str, environment: &BTreeMap<String, String>) -> Result<Template, Refusal> {
+    let context = compose::Context { project: project.to_owned() };
+    let (text, environment) = (text.to_owned(), environment.clone());
+    let reading = tokio::task::spawn_blocking(move || compose::read(&text, &environment, &context));
+    let read = reading.await.map_err(|error| Refusal::internal(format!("the template could not be read: {error}")))?;
+    read.map_err(|error| Refusal::bad(format!("template: {error}")))
 }
 
 fn uid() -> String {

@@ -21,7 +21,7 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
         wanted.version.clone().ok_or_else(|| Refusal::bad("version: a blue-green update needs the new version"))?;
     let before = inner.store.get(&name).ok_or_else(|| names::no_project(&name))?;
     let environment = wanted.environment.clone().unwrap_or_else(|| before.environment.clone());
-    let template = read(inner, &name, &wanted.template, &environment).await?;
+    let template = read(&name, &wanted.template, &environment).await?;
     let now = Timestamp::now();
     inner
         .store
@@ -35,6 +35,7 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
                 environment,
                 since: now,
                 notes: template.notes.clone(),
+                weights: record.services.values().map(|service| (service.id.clone(), service.weight)).collect(),
                 confirmed: None,
             };
             let resolved = Resolved::of(&record.name, template);
@@ -92,7 +93,11 @@ fn shared(record: &Record, incoming: &[ServiceRecord]) -> BTreeSet<String> {
 fn add_next(record: &mut Record, mut service: ServiceRecord) {
     service.release = Release::Next;
     service.weight = 0;
-    if record.services.values().any(|other| other.name == service.name) {
+    let namesake = record.services.values().find(|other| other.name == service.name);
+    if let Some(namesake) = namesake {
+        if namesake.service.extensions.scale == service.service.extensions.scale {
+            service.scale = namesake.scale;
+        }
         record.incarnations += 1;
         service.incarnation = record.incarnations;
         service.id = suffixed(record, &service);
@@ -185,9 +190,7 @@ pub(crate) async fn rollback(inner: &Inner, project: &str) -> Result<(), Refusal
         .store
         .update(project, move |record, _| {
             check_kept(record)?;
-            if record.next.take().is_none() {
-                return Err(no_release(&record.name));
-            }
+            let next = record.next.take().ok_or_else(|| no_release(&record.name))?;
             let going: Vec<String> = record
                 .services
                 .values()
@@ -201,7 +204,7 @@ pub(crate) async fn rollback(inner: &Inner, project: &str) -> Result<(), Refusal
             }
             for service in record.services.values_mut() {
                 service.shared = false;
-                service.weight = 100;
+                service.weight = next.weights.get(&service.id).copied().unwrap_or(100);
             }
             record.updated = now;
             resolve::forget_unused(record);

@@ -24,8 +24,10 @@ pub(crate) struct Sources {
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) view: Arc<View>,
     pub(crate) nodes: BTreeMap<String, NodeSight>,
-    /// Containers that serve.
+    /// Health of the applications' containers.
     pub(crate) health: HashMap<String, Health>,
+    /// Containers that served a former master and were not asked by this one yet.
+    pub(crate) unjudged: HashSet<String>,
     /// `<cluster_id>.<region_id>.<suffix>`
     pub(crate) domain: String,
 }
@@ -54,7 +56,7 @@ struct Draft {
 struct Pool {
     weight: u32,
     ready: Vec<Backend>,
-    /// On nodes that do not answer the master: better than nobody.
+    /// On nodes that do not answer the master, or not judged yet: better than nobody.
     doubtful: Vec<Backend>,
 }
 
@@ -139,13 +141,13 @@ impl Builder<'_> {
 
     fn add(&mut self, record: &Record, container: &Container) {
         let Some((service, weight)) = self.place(record, container) else { return };
-        let Some(reachable) = self.standing(container) else { return };
+        let Some(certain) = self.standing(container) else { return };
         let Some(ip) = address(&self.sources.view, container) else { return };
         let marks = Marks::of(container);
         let backend = |port| Backend { id: container.id.clone(), address: SocketAddr::new(ip, port) };
         let put = |pool: &mut Pool, port| {
             pool.weight = weight;
-            if reachable { pool.ready.push(backend(port)) } else { pool.doubtful.push(backend(port)) }
+            if certain { pool.ready.push(backend(port)) } else { pool.doubtful.push(backend(port)) }
         };
         for routing in &marks.routing {
             let key = self.key(routing);
@@ -177,10 +179,14 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether its node answers; `None` if the container does not serve.
+    /// Whether it surely serves; `None` if it surely does not.
     fn standing(&self, container: &Container) -> Option<bool> {
-        let serves = self.sources.health.get(&container.id) == Some(&Health::Success) && container.is_running();
-        serves.then(|| self.sources.nodes.get(&container.node).is_some_and(|node| node.healthy))
+        let reachable = || self.sources.nodes.get(&container.node).is_some_and(|node| node.healthy);
+        match self.sources.health.get(&container.id).filter(|_| container.is_running())? {
+            Health::Success => Some(reachable()),
+            Health::Checking if self.sources.unjudged.contains(&container.id) => Some(false),
+            _ => None,
+        }
     }
 
     fn finish(self) -> (RouteTable, BTreeMap<String, String>) {

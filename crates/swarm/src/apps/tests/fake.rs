@@ -31,6 +31,8 @@ pub(super) struct Fake {
     pub(super) killed: watch::Sender<bool>,
 }
 
+type OnStop = Box<dyn Fn(&str) + Send>;
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) nodes: Vec<Node>,
@@ -48,6 +50,8 @@ pub(super) struct State {
     /// Images that cannot be had.
     pub(super) missing: BTreeSet<String>,
     pub(super) next: u32,
+    /// Told of every container that is about to be stopped.
+    pub(super) on_stop: Option<OnStop>,
 }
 
 impl Fake {
@@ -146,6 +150,13 @@ impl Fake {
 }
 
 impl State {
+    fn stops(&self, id: &str) {
+        let runs = self.containers.iter().any(|container| container.id == id && container.is_running());
+        if let Some(told) = self.on_stop.as_ref().filter(|_| runs) {
+            told(id);
+        }
+    }
+
     fn find(&mut self, id: &str) -> Result<&mut Container, Refusal> {
         let node_is_up = {
             let container = self.containers.iter().find(|container| container.id == id);
@@ -287,6 +298,7 @@ impl Engines for Fake {
     async fn stop(&self, id: &str, timeout: Duration) -> Result<(), Refusal> {
         let line = format!("stop {} {}", self.state().name_of(id), timeout.as_secs());
         self.call(line, |state| {
+            state.stops(id);
             let container = state.find(id)?;
             container.state = ContainerState::Exited;
             container.exit_code = 143;
@@ -316,6 +328,7 @@ impl Engines for Fake {
             if container.is_running() && !force {
                 return Err(Refusal::conflict("it runs"));
             }
+            state.stops(id);
             state.containers.retain(|container| container.id != id);
             Ok(())
         })

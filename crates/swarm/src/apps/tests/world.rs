@@ -1,6 +1,12 @@
 //! A cluster with its applications, that can be killed and started again.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,30 +14,49 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpStream, task::JoinHandle, time::sleep};
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::fake::Fake;
 use crate::{
-    apps::{Apps, OverlayDialer, Settings},
-    compose,
-    model::Refusal,
+    apps::{Apps, RouteHub, Settings},
+    door::OverlayDialer,
 };
 
-/// Nothing answers.
-pub(super) struct NoDialer;
+/// Everybody answers, but for some. Without waiting: time that is paused would run on meanwhile.
+#[derive(Debug)]
+pub(super) struct Wire {
+    listener: std::net::TcpListener,
+    pub(super) refusing: Mutex<BTreeSet<u16>>,
+}
 
-#[async_trait]
-impl OverlayDialer for NoDialer {
-    async fn connect(&self, _: SocketAddr) -> io::Result<TcpStream> {
-        Err(io::Error::other("nobody is there"))
+impl Default for Wire {
+    fn default() -> Self {
+        Self { listener: std::net::TcpListener::bind("127.0.0.1:0").unwrap(), refusing: Mutex::default() }
     }
 }
 
-pub(super) struct World {
+#[async_trait]
+impl OverlayDialer for Wire {
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        if self.refusing.lock().unwrap().contains(&address.port()) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let stream = std::net::TcpStream::connect(self.listener.local_addr()?)?;
+        self.listener.accept()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    }
+}
+
+pub(in crate::apps) struct World {
     pub(super) engines: Arc<Fake>,
     pub(super) directory: TempDir,
-    pub(super) apps: Arc<Apps>,
+    pub(in crate::apps) apps: Arc<Apps>,
+    pub(super) wire: Arc<Wire>,
+    dialer: Arc<dyn OverlayDialer>,
+    /// That of the present master.
+    pub(super) hub: watch::Sender<Arc<RouteHub>>,
     run: Option<JoinHandle<()>>,
 }
 
@@ -50,32 +75,39 @@ impl Answered {
     }
 }
 
-fn open(engines: &Arc<Fake>, directory: &TempDir) -> Arc<Apps> {
+fn open(engines: &Arc<Fake>, dialer: &Arc<dyn OverlayDialer>, directory: &TempDir) -> Arc<Apps> {
     let settings = Settings {
         state_dir: directory.path().to_owned(),
         cluster_id: "c1".into(),
         region_id: "cn-test".into(),
         routing_suffix: "example.com".into(),
     };
-    let reader = |text: &str, environment: &std::collections::BTreeMap<String, String>| {
-        compose::read(text, environment, &compose::Context::default()).map_err(|error| Refusal::bad(error.to_string()))
-    };
-    Arc::new(Apps::new(engines.clone(), Arc::new(NoDialer), Box::new(reader), settings).unwrap())
+    Arc::new(Apps::new(engines.clone(), dialer.clone(), settings).unwrap())
 }
 
 impl World {
     pub(super) fn new(nodes: u8) -> Self {
+        let wire = Arc::<Wire>::default();
+        let dialer = wire.clone();
+        Self { wire, ..Self::with_dialer(nodes, dialer) }
+    }
+
+    /// With another way into the overlay.
+    pub(in crate::apps) fn with_dialer(nodes: u8, dialer: Arc<dyn OverlayDialer>) -> Self {
         let engines = Fake::new(nodes);
         let directory = tempfile::tempdir().unwrap();
-        let apps = open(&engines, &directory);
-        let mut world = Self { engines, directory, apps, run: None };
+        let wire = Arc::<Wire>::default();
+        let apps = open(&engines, &dialer, &directory);
+        let hub = watch::Sender::new(apps.hub());
+        let mut world = Self { engines, directory, apps, wire, dialer, hub, run: None };
         world.start();
         world
     }
 
     /// Starts the master again, from what is on disk.
     pub(super) fn start(&mut self) {
-        self.apps = open(&self.engines, &self.directory);
+        self.apps = open(&self.engines, &self.dialer, &self.directory);
+        self.hub.send_replace(self.apps.hub());
         self.run = Some(tokio::spawn(self.apps.clone().run(CancellationToken::new())));
     }
 
@@ -84,6 +116,7 @@ impl World {
         if let Some(run) = self.run.take() {
             run.abort();
             let _ = run.await;
+            self.apps.inner.store.idle().await;
         }
     }
 
@@ -109,7 +142,7 @@ impl World {
         answered
     }
 
-    pub(super) async fn create(&self, name: &str, template: &str) {
+    pub(in crate::apps) async fn create(&self, name: &str, template: &str) {
         self.post("/projects/", json!({"name": name, "template": template}), 201).await;
     }
 
@@ -139,7 +172,7 @@ impl World {
     }
 
     /// Waits until an application is in a state and stays so for a while.
-    pub(super) async fn state(&self, project: &str, state: &str) {
+    pub(in crate::apps) async fn state(&self, project: &str, state: &str) {
         let mut steady = 0;
         for _ in 0..12_000 {
             let now = self.request("GET", &format!("/projects/{project}"), "").await;
