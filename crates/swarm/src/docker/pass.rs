@@ -5,10 +5,7 @@ use hyper::body::Incoming;
 
 use super::{Answer, hijack};
 use crate::{
-    fleet::{
-        Member,
-        wire,
-    },
+    fleet::{Member, wire},
     model::Refusal,
 };
 

@@ -12,6 +12,7 @@ mod engines;
 mod exec;
 mod images;
 mod kept;
+mod lifecycle;
 mod member;
 mod networks;
 pub(crate) mod observe;
@@ -45,6 +46,7 @@ pub use self::create::WhenMissing;
 pub(crate) use self::{
     client::{Client, json_request, set_header},
     images::{error_of, find_image},
+    lifecycle::lost_the_overlay,
     member::{Member, into_array},
     sockets::watch_peer,
     volumes::{LOCAL_DRIVER, shown as shown_volume},

@@ -75,7 +75,7 @@ pub trait Applications: Send + Sync + 'static {
 
 /// Runs the master until it is told to stop (SIGTERM, SIGINT).
 pub async fn run(config_path: &Path) -> Result<(), MasterError> {
-    run_with(config_path, |_, _| None).await
+    Box::pin(run_with(config_path, |_, _| None)).await
 }
 
 /// The same with a part that answers for applications, made from the engines and the settings.
