@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
@@ -12,7 +12,7 @@ use std::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::UnixTime;
-use sampan_agents::master::{MASTER_PORT, MasterConfig};
+use sampan_agents::master::MasterConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener},
@@ -54,12 +54,20 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) async fn open(mut settings: watch::Receiver<Arc<MasterConfig>>) -> Result<Self, MasterError> {
+    pub(crate) async fn open(
+        mut settings: watch::Receiver<Arc<MasterConfig>>,
+        address: SocketAddr,
+    ) -> Result<Self, MasterError> {
         let config = settings.borrow_and_update().clone();
         let tls = tls::endpoint(&config.endpoint_tls, &config.router_ca)?;
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT));
         let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(&address, &error))?;
         Ok(Self { listener, tls: Arc::new(RwLock::new(tls)), settings })
+    }
+
+    /// Where it listens.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     pub(crate) async fn serve(self, master: Arc<Master>) {

@@ -12,7 +12,7 @@ mod settings;
 mod tests;
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use sampan_agents::master::MasterConfig;
+use sampan_agents::master::{MASTER_PORT, MasterConfig};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -87,7 +87,8 @@ pub async fn run_with(
     let fleet = Fleet::open(settings.clone())?;
     let applications = applications(fleet.clone(), settings.clone());
     let master = Arc::new(Master::new(fleet.clone(), applications));
-    let users = listen::Endpoint::open(settings.clone()).await?;
+    let users =
+        listen::Endpoint::open(settings.clone(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT))).await?;
     let socket = listen::Socket::open(Path::new(sampan_agents::master::SOCKET_PATH))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(MasterError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(MasterError::Signals)?;
