@@ -49,7 +49,7 @@ pub(crate) use self::{
     lifecycle::lost_the_overlay,
     member::{Member, into_array},
     sockets::watch_peer,
-    volumes::{LOCAL_DRIVER, shown as shown_volume},
+    volumes::{LOCAL_DRIVER, shown as shown_volume, without_secrets},
 };
 use self::{
     client::{SharedTls, Target},
@@ -83,6 +83,8 @@ pub struct Fleet {
     swarm_wake: Arc<Notify>,
     /// Commands in containers: which node has which.
     execs: Mutex<exec::Execs>,
+    /// Processor time of containers at the last look.
+    samples: Mutex<usage::Samples>,
     /// Definitions of volumes of plug-ins and of containers that move, on disk.
     kept: kept::Kept,
 }
@@ -117,6 +119,7 @@ impl Fleet {
             swarm: Mutex::default(),
             swarm_wake: Arc::default(),
             execs: Mutex::default(),
+            samples: Mutex::default(),
             kept: kept::Kept::open(&config.state_dir),
         }))
     }

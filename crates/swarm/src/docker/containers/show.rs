@@ -12,7 +12,7 @@ use crate::{
         observe::{number, strings, text},
         wire,
     },
-    model::{Container, Node, NodeHealth, Refusal},
+    model::{Container, Node, Refusal},
 };
 
 impl Docker {
@@ -61,12 +61,12 @@ fn at_node(ports: Option<&mut Value>, ip: Ipv4Addr) {
     }
 }
 
-/// A container as lists show it.
-pub(super) fn entry(container: &Container, node: &Node, now: Timestamp) -> Value {
+/// A container as lists show it. `answers`: its node does; else nobody knows how it is.
+pub(super) fn entry(container: &Container, node: &Node, answers: bool, now: Timestamp) -> Value {
     let inspect = &*container.inspect;
-    let status = match node.health {
-        NodeHealth::Unhealthy => "Host Down".to_owned(),
-        _ => human::status(&inspect["State"], now),
+    let status = match answers {
+        false => "Host Down".to_owned(),
+        true => human::status(&inspect["State"], now),
     };
     json!({
         "Id": container.id,
