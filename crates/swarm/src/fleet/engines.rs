@@ -56,7 +56,7 @@ impl Engines for Fleet {
 
     async fn start(&self, id: &str) -> Result<(), Refusal> {
         let (container, member) = self.locate(id)?;
-        self.start_container(&member, &container.id).await
+        self.start_container(&member, &container).await
     }
 
     async fn stop(&self, id: &str, timeout: Duration) -> Result<(), Refusal> {

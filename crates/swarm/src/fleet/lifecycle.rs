@@ -29,9 +29,13 @@ pub(crate) fn lost_the_overlay(refusal: &Refusal) -> bool {
 
 impl Fleet {
     /// Starts a container; fine when it runs.
-    pub(crate) async fn start_container(&self, member: &Member, id: &str) -> Result<(), Refusal> {
+    pub(crate) async fn start_container(&self, member: &Member, container: &Container) -> Result<(), Refusal> {
         let begun = Instant::now();
+        let id = &container.id;
         let path = format!("/containers/{id}/start");
+        if !container.is_running() {
+            self.refuse_full(container)?;
+        }
         loop {
             let started = member.client.call_within(Method::POST, &path, None, 2 * CALL_TIMEOUT).await;
             match started {
@@ -39,9 +43,13 @@ impl Fleet {
                     tracing::debug!(node = member.name, id, error = refusal.message, "a start is tried again");
                     time::sleep(START_PAUSE.mul_f64(jitter())).await;
                 }
-                other => {
+                Err(refusal) => {
                     self.refresh(member, id).await;
-                    return other.map(|_| ());
+                    return Err(self.explain_attaching(container, refusal).await);
+                }
+                Ok(_) => {
+                    self.refresh(member, id).await;
+                    return Ok(());
                 }
             }
         }

@@ -19,6 +19,7 @@ pub(crate) mod observe;
 mod prepare;
 mod reschedule;
 mod reserve;
+mod room;
 mod sockets;
 mod status;
 mod swarm;

@@ -94,7 +94,7 @@ impl Fleet {
         let view = self.current();
         let fresh = view.find(&id)?;
         let member = self.member_of(fresh)?;
-        if ran && let Err(error) = self.start_container(&member, &id).await {
+        if ran && let Err(error) = self.start_container(&member, fresh).await {
             member.client.delete(&format!("/containers/{id}?force=1")).await?;
             self.refresh(&member, &id).await;
             return Err(error);
@@ -128,7 +128,9 @@ impl Fleet {
             let hidden: Vec<_> = {
                 let cache = member.cache();
                 let replaced = cache.containers().filter(|container| {
-                    container.labels.contains_key(IDENTITY_LABEL) && !shown.contains(&container.id) && moves(container)
+                    // One that never ran is what a creation left that was taken for failed.
+                    let ours = moves(container) || container.state == ContainerState::Created;
+                    container.labels.contains_key(IDENTITY_LABEL) && !shown.contains(&container.id) && ours
                 });
                 replaced.map(|container| (container.id.clone(), container.name.clone())).collect()
             };

@@ -25,6 +25,7 @@ const JOINS_MAX: usize = 16;
 const CALM_PAUSE: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+const STEP_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Bits of the networks taken from the address pool.
 const POOL_SUBNET_BITS: u8 = 24;
 const SWARM_PORT: u16 = 2377;
@@ -51,7 +52,12 @@ impl Fleet {
                     pause = RETRY_PAUSE;
                     CALM_PAUSE
                 }
-                Ok(false) => RETRY_PAUSE,
+                // Somebody is on the way in or out.
+                Ok(false) => {
+                    let wait = pause;
+                    pause = (pause * 3 / 2).min(STEP_PAUSE_MAX);
+                    wait
+                }
                 Err(error) => {
                     tracing::warn!(error = error.message, "the swarm is not as it shall be");
                     let wait = pause;

@@ -71,16 +71,16 @@ fn an_inspection_becomes_a_container() {
 fn expressions_leave_the_environment_and_stay_in_labels() {
     let body = json!({"Image": "web", "Env": ["A=b", "constraint:zone==a", "affinity:container!=x", "reschedule:on-node-failure"],
         "Labels": {labels::CONSTRAINTS: "[\"region==r\"]"}});
-    let plan = prepare::plan(&View::default(), body).unwrap();
+    let plan = prepare::plan(&View::default(), body, None).unwrap();
     assert_eq!(plan.body["Env"], json!(["A=b"]));
     assert_eq!(plan.body["Labels"][labels::CONSTRAINTS], json!(r#"["region==r","zone==a"]"#));
     assert_eq!(plan.body["Labels"][labels::RESCHEDULE], json!(r#"["on-node-failure"]"#));
     assert!(plan.request.expressions.reschedule);
     assert_eq!(plan.request.expressions.constraints.len(), 2);
-    assert!(prepare::plan(&View::default(), json!({"Env": ["constraint:nonsense"]})).is_err());
-    assert!(prepare::plan(&View::default(), json!({"Env": ["reschedule:sometimes"]})).is_err());
-    assert!(prepare::plan(&View::default(), Value::Null).is_err());
-    assert!(prepare::plan(&View::default(), json!({"HostConfig": 3})).is_err());
+    assert!(prepare::plan(&View::default(), json!({"Env": ["constraint:nonsense"]}), None).is_err());
+    assert!(prepare::plan(&View::default(), json!({"Env": ["reschedule:sometimes"]}), None).is_err());
+    assert!(prepare::plan(&View::default(), Value::Null, None).is_err());
+    assert!(prepare::plan(&View::default(), json!({"HostConfig": 3}), None).is_err());
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn the_default_network_is_the_overlay() {
     for mode in ["", "default", "bridge"] {
         let body = json!({"Image": "web", "HostConfig": {"NetworkMode": mode, "Links": ["db:mysql", "/db:/web/other"]},
             "NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["a"]}}}});
-        let plan = prepare::plan(&view, body).unwrap();
+        let plan = prepare::plan(&view, body, None).unwrap();
         assert_eq!(plan.body["HostConfig"]["NetworkMode"], CLUSTER_NETWORK);
         let endpoint = &plan.body["NetworkingConfig"]["EndpointsConfig"][CLUSTER_NETWORK];
         assert_eq!(endpoint["Aliases"], json!(["a"]));
@@ -98,20 +98,21 @@ fn the_default_network_is_the_overlay() {
         assert_eq!(plan.request.dependencies.len(), 2);
     }
     for mode in ["host", "none", "mynet"] {
-        let plan = prepare::plan(&view, json!({"Image": "web", "HostConfig": {"NetworkMode": mode}})).unwrap();
+        let plan = prepare::plan(&view, json!({"Image": "web", "HostConfig": {"NetworkMode": mode}}), None).unwrap();
         assert_eq!(plan.body["HostConfig"]["NetworkMode"], mode);
     }
     let shared = json!({"Image": "web", "HostConfig": {"NetworkMode": "container:db", "VolumesFrom": ["db:ro"]}});
-    let plan = prepare::plan(&view, shared).unwrap();
+    let plan = prepare::plan(&view, shared, None).unwrap();
     assert_eq!(plan.body["HostConfig"]["NetworkMode"], format!("container:{ID}"));
     assert_eq!(plan.body["HostConfig"]["VolumesFrom"], json!([format!("{ID}:ro")]));
     let missing = json!({"Image": "web", "HostConfig": {"NetworkMode": "container:nobody"}});
-    assert_eq!(prepare::plan(&view, missing).unwrap_err().status, StatusCode::NOT_FOUND);
+    assert_eq!(prepare::plan(&view, missing, None).unwrap_err().status, StatusCode::NOT_FOUND);
 }
 
 #[test]
 fn small_cpu_shares_are_processors() {
-    let plan = |shares: u64| prepare::plan(&View::default(), json!({"HostConfig": {"CpuShares": shares}})).unwrap();
+    let plan =
+        |shares: u64| prepare::plan(&View::default(), json!({"HostConfig": {"CpuShares": shares}}), None).unwrap();
     assert_eq!(plan(2).request.nano_cpus, 2_000_000_000);
     assert_eq!(plan(2).body_for(4)["HostConfig"]["CpuShares"], 512);
     assert_eq!(plan(512).request.nano_cpus, 0);

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
@@ -12,7 +12,7 @@ use std::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::UnixTime;
-use sampan_agents::master::MasterConfig;
+use sampan_agents::master::{MASTER_PORT, MasterConfig};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener},
@@ -54,7 +54,12 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) async fn open(
+    pub(crate) async fn open(settings: watch::Receiver<Arc<MasterConfig>>) -> Result<Self, MasterError> {
+        Self::open_at(settings, SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT))).await
+    }
+
+    /// The same at another address.
+    pub(crate) async fn open_at(
         mut settings: watch::Receiver<Arc<MasterConfig>>,
         address: SocketAddr,
     ) -> Result<Self, MasterError> {

@@ -12,7 +12,7 @@ mod settings;
 mod tests;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use sampan_agents::master::{MASTER_PORT, MasterConfig};
+use sampan_agents::master::MasterConfig;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -75,7 +75,7 @@ pub trait Applications: Send + Sync + 'static {
 
 /// Runs the master until it is told to stop (SIGTERM, SIGINT).
 pub async fn run(config_path: &Path) -> Result<(), MasterError> {
-    Box::pin(run_with(config_path, |_, _| None)).await
+    run_with(config_path, |_, _| None).await
 }
 
 /// The same with a part that answers for applications, made from the engines and the settings.
@@ -87,8 +87,7 @@ pub async fn run_with(
     let fleet = Fleet::open(settings.clone())?;
     let applications = applications(fleet.clone(), settings.clone());
     let master = Arc::new(Master::new(fleet.clone(), applications));
-    let users =
-        listen::Endpoint::open(settings.clone(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT))).await?;
+    let users = listen::Endpoint::open(settings.clone()).await?;
     let socket = listen::Socket::open(Path::new(sampan_agents::master::SOCKET_PATH))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(MasterError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(MasterError::Signals)?;

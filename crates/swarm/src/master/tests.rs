@@ -90,7 +90,7 @@ async fn certificates_decide_what_is_open() {
     let settings = settings::follow(&path).unwrap();
     let fleet = Fleet::open(settings.clone()).unwrap();
     let master = Arc::new(Master::new(fleet, None));
-    let endpoint = Endpoint::open(settings, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let endpoint = Endpoint::open_at(settings, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = endpoint.address().unwrap();
     tokio::spawn(endpoint.serve(master));
 

@@ -24,6 +24,9 @@ impl Docker {
         };
         let target = call.target(&path);
         let starts = matches!(action, "start" | "restart");
+        if action == "start" && !container.is_running() {
+            self.fleet.refuse_full(&container)?;
+        }
         let answer = pass::request(&member, call.request, &target).await;
         if starts
             && answer
@@ -44,9 +47,9 @@ impl Docker {
         };
         if !lost_the_overlay(&refusal) {
             self.fleet.refresh(member, &container.id).await;
-            return Err(refusal);
+            return Err(self.fleet.explain_attaching(container, refusal).await);
         }
-        self.fleet.start_container(member, &container.id).await?;
+        self.fleet.start_container(member, container).await?;
         Ok(wire::empty(StatusCode::NO_CONTENT))
     }
 

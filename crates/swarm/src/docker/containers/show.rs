@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::docker::{Answer, Call, Docker, human};
 use crate::{
     fleet::{
-        observe::{number, strings, text},
+        observe::{CPUS_LABEL, number, strings, text},
         wire,
     },
     model::{Container, Node, Refusal},
@@ -30,6 +30,10 @@ impl Docker {
             seen
         };
         seen["Node"] = node_of(node);
+        if let Some(cpus) = container.labels.get(CPUS_LABEL).and_then(|cpus| cpus.parse::<u64>().ok()) {
+            // What was asked for, not the weight that the engine got for it.
+            seen["HostConfig"]["CpuShares"] = json!(cpus);
+        }
         at_node(seen.pointer_mut("/NetworkSettings/Ports"), node.ip);
         Ok(wire::answer(StatusCode::OK, &seen))
     }
