@@ -73,6 +73,11 @@ impl Docker {
     }
 }
 
+/// A point in time as engines take it.
+fn moment(then: Timestamp) -> String {
+    format!("{}.{:09}", then.as_second(), then.subsec_nanosecond())
+}
+
 fn is_past(until: &str) -> bool {
     let seconds = until.split('.').next().and_then(|seconds| seconds.parse::<i64>().ok());
     let then = seconds.or_else(|| until.parse::<Timestamp>().ok().map(Timestamp::as_second));
@@ -145,8 +150,9 @@ async fn listen(
 ) {
     let mut since = question.since.clone();
     loop {
+        let mut last = None;
         let followed = tokio::select! {
-            followed = follow(&fleet, &member, &question, since.take(), &sender) => followed,
+            followed = follow(&fleet, &member, &question, since.clone(), &sender, &mut last) => followed,
             () = sender.closed() => return,
         };
         match followed {
@@ -157,8 +163,8 @@ async fn listen(
         if past {
             return;
         }
-        let now = Timestamp::now();
-        since = Some(format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()));
+        // After what was told last; if nothing was, from when this began.
+        since = last.or(since);
         tokio::select! {
             () = time::sleep(AGAIN) => {}
             () = sender.closed() => return,
@@ -172,18 +178,22 @@ async fn follow(
     question: &Question,
     since: Option<String>,
     sender: &mpsc::Sender<Value>,
+    last: &mut Option<String>,
 ) -> Result<(), Refusal> {
     let encode = |key: &str, value: &Option<String>| {
         value.as_ref().map(|value| format!("&{key}={}", super::query::encode(value))).unwrap_or_default()
     };
-    let (since, until) = (encode("since", &since), encode("until", &question.until));
-    let path = format!("/events?filters={}{since}{until}", question.filters.encoded());
+    let (from, until) = (encode("since", &since), encode("until", &question.until));
+    let path = format!("/events?filters={}{from}{until}", question.filters.encoded());
     let response = member.client.send(json_request(Method::GET, &path, None)?).await?;
     let mut messages = Messages::new(member.client.accepted(response).await?.into_body());
+    *last = since.is_none().then(|| moment(Timestamp::now()));
     while let Some(event) = messages.next().await.map_err(|error| member.client.failed(&error))? {
         if is_ours(member, &event) {
             continue;
         }
+        let told = number(&event, "/timeNano") + 1;
+        *last = Some(format!("{}.{:09}", told / 1_000_000_000, told % 1_000_000_000));
         let view = fleet.current();
         let Some(node) = view.node(&member.name) else { return Ok(()) };
         if sender.send(with_node(event, node)).await.is_err() {

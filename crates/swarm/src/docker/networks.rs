@@ -75,11 +75,16 @@ impl Docker {
         });
         let own: Vec<Value> = own.into_iter().filter_map(Result::ok).flat_map(into_array).collect();
         let mut networks: BTreeMap<String, Value> = BTreeMap::new();
-        let overlays = overlays.map(into_array).unwrap_or_else(|error| {
-            tracing::warn!(error = error.message, "overlays are listed as the nodes know them");
-            Vec::new()
-        });
+        let (overlays, known) = match overlays {
+            Ok(overlays) => (into_array(overlays), true),
+            Err(error) => {
+                tracing::warn!(error = error.message, "overlays are listed as the nodes know them");
+                (Vec::new(), false)
+            }
+        };
         let swarm = overlays.into_iter().filter(|network| text(network, "/Scope") == "swarm");
+        // What a node still knows of an overlay is older than what the manager says.
+        let own = own.into_iter().filter(|network| !known || text(network, "/Scope") != "swarm");
         for network in swarm.chain(own) {
             let name = text(&network, "/Name").to_owned();
             if !HIDDEN.contains(&name.as_str()) {

@@ -16,7 +16,7 @@ use crate::{
     fleet::{
         LOCAL_DRIVER, Member, into_array,
         observe::{number, string_map, text},
-        shown_volume, wire,
+        shown_volume, wire, without_secrets,
     },
     model::Refusal,
 };
@@ -60,7 +60,7 @@ impl Docker {
             )));
         }
         let made = self.fleet.create_volume(&body).await?;
-        Ok(wire::answer(StatusCode::CREATED, &made))
+        Ok(wire::answer(StatusCode::CREATED, &without_secrets(made)))
     }
 
     fn list_volumes(&self, call: &Call) -> Answer {

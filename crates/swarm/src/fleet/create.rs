@@ -1,11 +1,14 @@
 //! Puts a container on a node: its name is reserved, a node chosen, the image brought there if another node has it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{Fleet, Member, client::json_request, observe, prepare, prepare::Plan, reserve::Reservation};
+use super::{
+    Fleet, Member, client::json_request, observe, prepare, prepare::Plan, reschedule::IDENTITY_LABEL,
+    reserve::Reservation,
+};
 use crate::{
     model::{Container, CreateContainer, Refusal, View},
     schedule,
@@ -13,6 +16,9 @@ use crate::{
 
 /// Nodes that are tried one after the other when engines do not answer.
 const TRIES_MAX: usize = 3;
+
+/// Creating unpacks nothing, but may have to wait for a volume's plug-in.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What happens when no node has the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +38,7 @@ impl Fleet {
         query: &str,
     ) -> Result<Value, Refusal> {
         let view = self.current();
-        let mut plan = prepare::plan(&view, wanted.body)?;
+        let mut plan = prepare::plan(&view, wanted.body, None)?;
         self.only_on_some_nodes(&view, &mut plan);
         let reservation = self.reserve_name(wanted.name.as_deref(), None)?;
         self.create_planned(plan, &reservation, missing, wanted.registry_auth.as_deref(), query).await
@@ -46,7 +52,7 @@ impl Fleet {
         missing: WhenMissing,
     ) -> Result<Value, Refusal> {
         let view = self.current();
-        let mut plan = prepare::plan(&view, body)?;
+        let mut plan = prepare::plan(&view, body, old.labels.get(IDENTITY_LABEL).map(String::as_str))?;
         self.only_on_some_nodes(&view, &mut plan);
         plan.request.excluded.insert(old.node.clone());
         let reservation = self.reserve_name(Some(&old.name), Some(&old.id))?;
@@ -118,7 +124,7 @@ impl Fleet {
         let cpus = observe::number(&member.cache().info(), "/NCPU");
         let body = plan.body_for(u32::try_from(cpus).unwrap_or(1));
         let path = format!("/containers/create?name={name}{query}");
-        match member.client.post(&path, &body).await {
+        match post(member, &path, &body).await {
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND && is_about_image(&refusal) => {
                 let image = &plan.request.image;
                 if !self.bring_image(member, image).await? {
@@ -127,11 +133,15 @@ impl Fleet {
                     }
                     self.pull_on(member, image, auth).await?;
                 }
-                member.client.post(&path, &body).await
+                post(member, &path, &body).await
             }
             other => other,
         }
     }
+}
+
+async fn post(member: &Member, path: &str, body: &Value) -> Result<Value, Refusal> {
+    member.client.call_within(Method::POST, path, Some(body), CREATE_TIMEOUT).await
 }
 
 fn is_about_image(refusal: &Refusal) -> bool {
@@ -141,7 +151,7 @@ fn is_about_image(refusal: &Refusal) -> bool {
 /// Whether an engine has this image.
 pub(crate) async fn has_image(member: &Member, image: &str) -> bool {
     let path = format!("/images/{image}/json");
-    match json_request(http::Method::GET, &path, None) {
+    match json_request(Method::GET, &path, None) {
         Ok(_) => member.client.get(&path).await.is_ok(),
         Err(_) => false,
     }

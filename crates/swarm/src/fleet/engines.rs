@@ -55,7 +55,8 @@ impl Engines for Fleet {
     }
 
     async fn start(&self, id: &str) -> Result<(), Refusal> {
-        self.act(id, Method::POST, "/start", 2 * CALL_TIMEOUT).await
+        let (container, member) = self.locate(id)?;
+        self.start_container(&member, &container).await
     }
 
     async fn stop(&self, id: &str, timeout: Duration) -> Result<(), Refusal> {
@@ -76,9 +77,7 @@ impl Engines for Fleet {
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<(), Refusal> {
-        let (container, _) = self.locate(id)?;
-        let reserved = self.reserve_name(Some(name), Some(&container.id))?;
-        self.act(&container.id, Method::POST, &format!("/rename?name={}", reserved.name), CALL_TIMEOUT).await
+        self.rename_container(id, name).await
     }
 
     async fn exec(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutcome, Refusal> {

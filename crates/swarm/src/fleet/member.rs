@@ -33,7 +33,8 @@ const RESYNC_EVERY: Duration = Duration::from_secs(60);
 const INFO_EVERY: Duration = Duration::from_secs(15);
 /// Containers that are looked at at the same time.
 const LOOKS_MAX: usize = 8;
-/// Longest pause between two tries to reach the engine.
+/// Pauses between two tries to reach the engine: the first and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
 /// A node and its engine.
@@ -100,16 +101,16 @@ impl Member {
 
     /// Keeps in touch with the engine for ever.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut pause = Duration::from_millis(100);
+        let mut pause = FIRST_PAUSE;
         loop {
-            let started = time::Instant::now();
             let error = self.session().await;
             self.client.forget();
+            let was_reachable = self.is_reachable();
             self.cache().set_reachable(Err(error.message.clone()));
             self.changed.notify_one();
-            if started.elapsed() > BACKOFF_MAX {
+            if was_reachable {
                 tracing::warn!(node = self.name, error = error.message, "lost the engine of a node");
-                pause = Duration::from_millis(100);
+                pause = FIRST_PAUSE;
             }
             time::sleep(pause.mul_f64(jitter())).await;
             pause = (pause * 2).min(BACKOFF_MAX);

@@ -12,12 +12,14 @@ mod engines;
 mod exec;
 mod images;
 mod kept;
+mod lifecycle;
 mod member;
 mod networks;
 pub(crate) mod observe;
 mod prepare;
 mod reschedule;
 mod reserve;
+mod room;
 mod sockets;
 mod status;
 mod swarm;
@@ -45,9 +47,10 @@ pub use self::create::WhenMissing;
 pub(crate) use self::{
     client::{Client, json_request, set_header},
     images::{error_of, find_image},
+    lifecycle::lost_the_overlay,
     member::{Member, into_array},
     sockets::watch_peer,
-    volumes::{LOCAL_DRIVER, shown as shown_volume},
+    volumes::{LOCAL_DRIVER, shown as shown_volume, without_secrets},
 };
 use self::{
     client::{SharedTls, Target},
@@ -81,6 +84,8 @@ pub struct Fleet {
     swarm_wake: Arc<Notify>,
     /// Commands in containers: which node has which.
     execs: Mutex<exec::Execs>,
+    /// Processor time of containers at the last look.
+    samples: Mutex<usage::Samples>,
     /// Definitions of volumes of plug-ins and of containers that move, on disk.
     kept: kept::Kept,
 }
@@ -115,6 +120,7 @@ impl Fleet {
             swarm: Mutex::default(),
             swarm_wake: Arc::default(),
             execs: Mutex::default(),
+            samples: Mutex::default(),
             kept: kept::Kept::open(&config.state_dir),
         }))
     }

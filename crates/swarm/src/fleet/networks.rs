@@ -143,6 +143,7 @@ fn make_overlay(body: &mut Map<String, Value>) {
     body.insert("Attachable".to_owned(), json!(true));
     body.insert("CheckDuplicate".to_owned(), json!(true));
     body.remove("Scope");
+    body.remove("Ingress");
     if let Some(options) = body.get_mut("Options").and_then(Value::as_object_mut) {
         options.retain(|key, _| !key.starts_with("com.docker.network.bridge."));
     }

@@ -34,7 +34,8 @@ pub(crate) struct Plan {
 }
 
 /// Takes scheduling expressions out of the body and makes it one for an engine of this cluster.
-pub(crate) fn plan(view: &View, body: Value) -> Result<Plan, Refusal> {
+/// `identity`: of the container that this one replaces; else it gets its own.
+pub(crate) fn plan(view: &View, body: Value, identity: Option<&str>) -> Result<Plan, Refusal> {
     let Value::Object(mut body) = body else {
         return Err(Refusal::bad("config cannot be empty in order to create a container"));
     };
@@ -60,7 +61,7 @@ pub(crate) fn plan(view: &View, body: Value) -> Result<Plan, Refusal> {
     };
     body.insert("HostConfig".to_owned(), host_config);
     put_links(&mut body, links)?;
-    put_labels(&mut body, cpus)?;
+    put_labels(&mut body, cpus, identity)?;
     let service = request.service.filter(|service| !service.is_empty());
     Ok(Plan { body: Value::Object(body), request: Request { service, ..request }, cpus })
 }
@@ -235,18 +236,23 @@ fn put_links(body: &mut Map<String, Value>, links: Vec<String>) -> Result<(), Re
     Ok(())
 }
 
-fn put_labels(body: &mut Map<String, Value>, cpus: Option<u64>) -> Result<(), Refusal> {
+fn put_labels(body: &mut Map<String, Value>, cpus: Option<u64>, identity: Option<&str>) -> Result<(), Refusal> {
     let kept = object(body, "Labels")?;
-    if !kept.contains_key(IDENTITY_LABEL) {
-        let identity: [u8; 32] = rand::rng().random();
-        let digits: String = identity.iter().map(|byte| format!("{byte:02x}")).collect();
-        kept.insert(IDENTITY_LABEL.to_owned(), Value::String(digits));
-    }
+    // Copied from an inspection it would make this one and that one the same.
+    let identity = identity.map_or_else(new_identity, str::to_owned);
+    kept.insert(IDENTITY_LABEL.to_owned(), Value::String(identity));
+    // What is hidden is ours, and ours is not made here.
+    kept.remove(labels::SYSTEM);
     match cpus {
         Some(cpus) => kept.insert(CPUS_LABEL.to_owned(), Value::String(cpus.to_string())),
         None => kept.remove(CPUS_LABEL),
     };
     Ok(())
+}
+
+fn new_identity() -> String {
+    let random: [u8; 32] = rand::rng().random();
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `-c` with a small number reserves that many processors.

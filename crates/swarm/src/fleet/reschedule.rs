@@ -12,6 +12,7 @@ use tokio::time::{self, Instant};
 
 use super::{
     Fleet, Member, WhenMissing, is_of_application,
+    lifecycle::endpoint_of,
     observe::{self, CPUS_LABEL, text},
 };
 use crate::model::{Container, ContainerState, Refusal, labels};
@@ -87,20 +88,16 @@ impl Fleet {
     async fn move_container(&self, from: &Member, container: &Container) -> Result<(), Refusal> {
         let ran =
             matches!(container.state, ContainerState::Running | ContainerState::Restarting | ContainerState::Paused);
-        let created = self.create_replacing(body_of(&container.inspect), container, WhenMissing::Pull).await?;
+        let created = self.create_replacing(body_of(container), container, WhenMissing::Pull).await?;
         let id = text(&created, "/Id").to_owned();
         tracing::info!(container = container.name, from = from.name, id, "a container was made anew on another node");
         let view = self.current();
         let fresh = view.find(&id)?;
         let member = self.member_of(fresh)?;
-        if ran {
-            let started = member.client.post(&format!("/containers/{id}/start"), &Value::Null).await;
+        if ran && let Err(error) = self.start_container(&member, fresh).await {
+            member.client.delete(&format!("/containers/{id}?force=1")).await?;
             self.refresh(&member, &id).await;
-            if let Err(error) = started {
-                member.client.delete(&format!("/containers/{id}?force=1")).await?;
-                self.refresh(&member, &id).await;
-                return Err(error);
-            }
+            return Err(error);
         }
         if from.is_reachable() {
             self.discard(from, &container.id).await?;
@@ -131,7 +128,9 @@ impl Fleet {
             let hidden: Vec<_> = {
                 let cache = member.cache();
                 let replaced = cache.containers().filter(|container| {
-                    container.labels.contains_key(IDENTITY_LABEL) && !shown.contains(&container.id) && moves(container)
+                    // One that never ran is what a creation left that was taken for failed.
+                    let ours = moves(container) || container.state == ContainerState::Created;
+                    container.labels.contains_key(IDENTITY_LABEL) && !shown.contains(&container.id) && ours
                 });
                 replaced.map(|container| (container.id.clone(), container.name.clone())).collect()
             };
@@ -204,7 +203,8 @@ impl Fleet {
 }
 
 /// The body that a container was created with, out of its inspection; without what belonged to its life there.
-pub(crate) fn body_of(inspect: &Value) -> Value {
+pub(crate) fn body_of(container: &Container) -> Value {
+    let inspect = &*container.inspect;
     let mut body = inspect["Config"].clone();
     let short = text(inspect, "/Id").get(..12).unwrap_or_default().to_owned();
     if text(&body, "/Hostname") == short {
@@ -218,13 +218,7 @@ pub(crate) fn body_of(inspect: &Value) -> Value {
     let mut endpoints = Map::new();
     let networks = inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
     for (name, endpoint) in networks.into_iter().flatten() {
-        let mut aliases = observe::strings(endpoint.get("Aliases"));
-        aliases.retain(|alias| *alias != short);
-        endpoints.insert(
-            name.clone(),
-            json!({"IPAMConfig": endpoint["IPAMConfig"], "Links": endpoint["Links"], "Aliases": aliases,
-                "DriverOpts": endpoint["DriverOpts"]}),
-        );
+        endpoints.insert(name.clone(), endpoint_of(container, endpoint));
     }
     let mode = text(inspect, "/HostConfig/NetworkMode");
     if !matches!(mode, "host" | "none") && !mode.starts_with("container:") {

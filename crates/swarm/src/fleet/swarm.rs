@@ -25,6 +25,7 @@ const JOINS_MAX: usize = 16;
 const CALM_PAUSE: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+const STEP_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Bits of the networks taken from the address pool.
 const POOL_SUBNET_BITS: u8 = 24;
 const SWARM_PORT: u16 = 2377;
@@ -37,8 +38,6 @@ pub(crate) struct SwarmState {
     pub(crate) ready: bool,
     /// What is missing, in words.
     pub(crate) message: String,
-    /// Members as the manager lists them: engine's node id → (state, address). `None`: not known.
-    pub(crate) listed: Option<BTreeMap<String, (String, String)>>,
 }
 
 impl Fleet {
@@ -53,7 +52,12 @@ impl Fleet {
                     pause = RETRY_PAUSE;
                     CALM_PAUSE
                 }
-                Ok(false) => RETRY_PAUSE,
+                // Somebody is on the way in or out.
+                Ok(false) => {
+                    let wait = pause;
+                    pause = (pause * 3 / 2).min(STEP_PAUSE_MAX);
+                    wait
+                }
                 Err(error) => {
                     tracing::warn!(error = error.message, "the swarm is not as it shall be");
                     let wait = pause;
@@ -61,9 +65,7 @@ impl Fleet {
                     wait
                 }
             };
-            let mut state = self.swarm.lock().unwrap_or_else(PoisonError::into_inner);
-            state.message = done.err().map(|error| error.message).unwrap_or_default();
-            drop(state);
+            self.note(|state| state.message = done.err().map(|error| error.message).unwrap_or_default());
             self.changed.notify_one();
             tokio::select! {
                 () = time::sleep(wait.mul_f64(jitter())) => {}
@@ -76,11 +78,10 @@ impl Fleet {
     async fn swarm_round(&self, config: &MasterConfig) -> Result<bool, Refusal> {
         let info = self.ensure_manager(config).await?;
         self.ensure_overlay(config).await?;
-        {
-            let mut state = self.swarm.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note(|state| {
             state.ready = true;
             state.message.clear();
-        }
+        });
         let listed = self.list_nodes().await?;
         let manager_id = text(&info, "/Swarm/NodeID").to_owned();
         let swarm = self.manager.get("/swarm").await?;
@@ -163,7 +164,6 @@ impl Fleet {
             (text(node, "/ID").to_owned(), (state, text(node, "/Status/Addr").to_owned()))
         };
         let listed: BTreeMap<_, _> = nodes.iter().map(entry).collect();
-        self.swarm.lock().unwrap_or_else(PoisonError::into_inner).listed = Some(listed.clone());
         Ok(listed)
     }
 
@@ -316,6 +316,10 @@ impl Fleet {
             self.manager.delete(&format!("/nodes/{id}?force=1")).await?;
         }
         Ok(())
+    }
+
+    fn note(&self, change: impl FnOnce(&mut SwarmState)) {
+        change(&mut self.swarm.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether the manager answers and leads.

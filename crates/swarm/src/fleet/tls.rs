@@ -76,6 +76,13 @@ pub(crate) fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
+/// A client that shows no certificate.
+#[cfg(test)]
+pub(crate) fn anonymous_client(ca: &str) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13, &TLS12]);
+    Arc::new(builder.unwrap().with_root_certificates(roots(&[ca]).unwrap()).with_no_client_auth())
+}
+
 /// Server side of the endpoint: a client certificate of one of the two authorities is needed.
 pub(crate) struct Endpoint {
     pub(crate) config: Arc<ServerConfig>,

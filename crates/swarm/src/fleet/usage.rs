@@ -1,15 +1,22 @@
 //! Use of resources, as the engines measure it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{MutexGuard, PoisonError},
+};
 
 use futures::{StreamExt as _, stream};
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::{
-    Fleet,
+    Fleet, Member,
     observe::{number, text, time},
 };
-use crate::model::{Refusal, Usage};
+use crate::model::Usage;
+
+/// Container → when its processor time was read, and what it was in billionths of a second.
+pub(crate) type Samples = HashMap<String, (Timestamp, u64)>;
 
 /// Containers that are measured at the same time.
 const MEASURED_MAX: usize = 64;
@@ -26,13 +33,32 @@ impl Fleet {
             }
         }
         let measures = pairs.into_iter().map(|(member, id)| async move {
-            // The engine takes two samples, a second apart.
-            let path = format!("/containers/{id}/stats?stream=0");
-            let stats: Result<Value, Refusal> = member.client.get(&path).await;
-            (id, stats)
+            let usage = self.measure_one(&member, &id).await;
+            (id, usage)
         });
         let results: Vec<_> = stream::iter(measures).buffer_unordered(MEASURED_MAX).collect().await;
-        results.into_iter().filter_map(|(id, stats)| Some((id, usage(&stats.ok()?)?))).collect()
+        let measured: BTreeMap<String, Usage> =
+            results.into_iter().filter_map(|(id, usage)| Some((id, usage?))).collect();
+        self.samples().retain(|id, _| view.containers.iter().any(|container| container.id == *id));
+        measured
+    }
+
+    /// Against the sample of the last look; without one the engine takes two itself, which needs a second or two.
+    async fn measure_one(&self, member: &Member, id: &str) -> Option<Usage> {
+        let last = self.samples().get(id).copied();
+        let once = if last.is_some() { "&one-shot=1" } else { "" };
+        let mut stats = member.client.get(&format!("/containers/{id}/stats?stream=0{once}")).await.ok()?;
+        let now = (time(text(&stats, "/read"))?, number(&stats, "/cpu_stats/cpu_usage/total_usage"));
+        self.samples().insert(id.to_owned(), now);
+        if let Some((then, used)) = last {
+            stats["preread"] = json!(then.to_string());
+            stats["precpu_stats"]["cpu_usage"]["total_usage"] = json!(used);
+        }
+        usage(&stats)
+    }
+
+    fn samples(&self) -> MutexGuard<'_, Samples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

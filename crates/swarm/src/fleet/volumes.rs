@@ -140,9 +140,24 @@ async fn remove_on(member: &Member, name: &str, force: bool) -> Result<(), Refus
     removed.map(|_| ())
 }
 
+/// Options whose values are nobody's to read again.
+fn is_secret(option: &str) -> bool {
+    let option = option.to_ascii_lowercase();
+    let secret = ["secret", "password", "passwd", "token", "credential", "access_key", "accesskey"];
+    option.starts_with("ak_") || secret.iter().any(|word| option.contains(word))
+}
+
+/// A volume without its credentials.
+pub(crate) fn without_secrets(mut volume: Value) -> Value {
+    if let Some(options) = volume.get_mut("Options").and_then(Value::as_object_mut) {
+        options.retain(|option, _| !is_secret(option));
+    }
+    volume
+}
+
 /// A volume as the API shows it.
 pub(crate) fn shown(volume: &Value, node: Option<&str>, users: &[(String, String)]) -> Value {
-    let mut shown = volume.clone();
+    let mut shown = without_secrets(volume.clone());
     let refs: Vec<Value> = users.iter().map(|(name, id)| json!({"Name": name, "ID": id})).collect();
     if let Some(map) = shown.as_object_mut() {
         map.insert("Node".to_owned(), json!(node.unwrap_or_default()));

@@ -3,7 +3,6 @@
 use std::{convert::Infallible, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
@@ -183,5 +182,5 @@ pub async fn collect(body: Body, limit: usize) -> io::Result<Bytes> {
 
 /// The data of a body as a stream, for bodies that go to several places.
 pub fn pieces(body: Body) -> impl futures::Stream<Item = io::Result<Bytes>> + Send + Unpin {
-    Box::pin(body.into_data_stream().map(|piece| piece.map(Bytes::from)))
+    Box::pin(body.into_data_stream())
 }

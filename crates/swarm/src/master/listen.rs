@@ -54,12 +54,25 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) async fn open(mut settings: watch::Receiver<Arc<MasterConfig>>) -> Result<Self, MasterError> {
+    pub(crate) async fn open(settings: watch::Receiver<Arc<MasterConfig>>) -> Result<Self, MasterError> {
+        Self::open_at(settings, SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT))).await
+    }
+
+    /// The same at another address.
+    pub(crate) async fn open_at(
+        mut settings: watch::Receiver<Arc<MasterConfig>>,
+        address: SocketAddr,
+    ) -> Result<Self, MasterError> {
         let config = settings.borrow_and_update().clone();
         let tls = tls::endpoint(&config.endpoint_tls, &config.router_ca)?;
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT));
         let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(&address, &error))?;
         Ok(Self { listener, tls: Arc::new(RwLock::new(tls)), settings })
+    }
+
+    /// Where it listens.
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     pub(crate) async fn serve(self, master: Arc<Master>) {

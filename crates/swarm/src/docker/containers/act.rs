@@ -1,10 +1,13 @@
 //! What changes a container: done at its node, and seen here before the answer goes out.
 
-use http::StatusCode;
+use http::{Response, StatusCode};
 
 use crate::docker::{Answer, Call, Docker, pass};
 use crate::{
-    fleet::wire,
+    fleet::{
+        Member, lost_the_overlay,
+        wire::{self, Body},
+    },
     model::{Container, ContainerState, Refusal},
 };
 
@@ -20,9 +23,34 @@ impl Docker {
             action => format!("/containers/{}/{action}", container.id),
         };
         let target = call.target(&path);
+        let starts = matches!(action, "start" | "restart");
+        if action == "start" && !container.is_running() {
+            self.fleet.refuse_full(&container)?;
+        }
         let answer = pass::request(&member, call.request, &target).await;
+        if starts
+            && answer
+                .as_ref()
+                .is_ok_and(|answer| answer.status().is_client_error() || answer.status().is_server_error())
+        {
+            return self.start_again(&member, &container, answer?).await;
+        }
         self.fleet.refresh(&member, &container.id).await;
         answer
+    }
+
+    /// A start that failed for a reason that passes is tried again; any other failure is the answer.
+    async fn start_again(&self, member: &Member, container: &Container, failed: Response<Body>) -> Answer {
+        let refusal = match member.client.accepted(failed).await {
+            Ok(answer) => return Ok(answer),
+            Err(refusal) => refusal,
+        };
+        if !lost_the_overlay(&refusal) {
+            self.fleet.refresh(member, &container.id).await;
+            return Err(self.fleet.explain_attaching(container, refusal).await);
+        }
+        self.fleet.start_container(member, container).await?;
+        Ok(wire::empty(StatusCode::NO_CONTENT))
     }
 
     /// `POST /containers/{id}/rename?name=`: the name is reserved over the cluster.
@@ -35,7 +63,7 @@ impl Docker {
         if name.trim_start_matches('/') == container.name {
             return Err(Refusal::conflict("Renaming a container with the same name as its current name"));
         }
-        crate::model::Engines::rename(&*self.fleet, &container.id, &name).await?;
+        self.fleet.rename_container(&container.id, &name).await?;
         Ok(wire::empty(StatusCode::NO_CONTENT))
     }
 }

@@ -74,9 +74,15 @@ impl Docker {
         if let Some(limit) = limit {
             chosen.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
-        let nodes: BTreeMap<&str, _> = view.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+        let members = self.fleet.members();
+        let answers = |name: &str| members.iter().any(|member| member.name == name && member.is_reachable());
+        let nodes: BTreeMap<&str, _> =
+            view.nodes.iter().map(|node| (node.name.as_str(), (node, answers(&node.name)))).collect();
         let now = Timestamp::now();
-        let entries = chosen.iter().filter_map(|one| Some(show::entry(one, nodes.get(one.node.as_str())?, now)));
+        let entries = chosen.iter().filter_map(|one| {
+            let (node, answers) = nodes.get(one.node.as_str())?;
+            Some(show::entry(one, node, *answers, now))
+        });
         let mut entries: Vec<Value> = entries.collect();
         if call.query.flag("size") {
             self.measure_sizes(&mut entries).await;

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::docker::{Answer, Call, Docker, human};
 use crate::{
     fleet::{
-        observe::{number, strings, text},
+        observe::{CPUS_LABEL, number, strings, text},
         wire,
     },
-    model::{Container, Node, NodeHealth, Refusal},
+    model::{Container, Node, Refusal},
 };
 
 impl Docker {
@@ -30,6 +30,10 @@ impl Docker {
             seen
         };
         seen["Node"] = node_of(node);
+        if let Some(cpus) = container.labels.get(CPUS_LABEL).and_then(|cpus| cpus.parse::<u64>().ok()) {
+            // What was asked for, not the weight that the engine got for it.
+            seen["HostConfig"]["CpuShares"] = json!(cpus);
+        }
         at_node(seen.pointer_mut("/NetworkSettings/Ports"), node.ip);
         Ok(wire::answer(StatusCode::OK, &seen))
     }
@@ -61,12 +65,12 @@ fn at_node(ports: Option<&mut Value>, ip: Ipv4Addr) {
     }
 }
 
-/// A container as lists show it.
-pub(super) fn entry(container: &Container, node: &Node, now: Timestamp) -> Value {
+/// A container as lists show it. `answers`: its node does; else nobody knows how it is.
+pub(super) fn entry(container: &Container, node: &Node, answers: bool, now: Timestamp) -> Value {
     let inspect = &*container.inspect;
-    let status = match node.health {
-        NodeHealth::Unhealthy => "Host Down".to_owned(),
-        _ => human::status(&inspect["State"], now),
+    let status = match answers {
+        false => "Host Down".to_owned(),
+        true => human::status(&inspect["State"], now),
     };
     json!({
         "Id": container.id,

@@ -44,7 +44,12 @@ impl Docker {
         };
         match (&call.method, action) {
             (&Method::GET, "json" | "history" | "get") | (&Method::POST, "push") => {
-                let member = self.holder(image).await?;
+                let member = match (action, call.query.text("tag").filter(|tag| !tag.is_empty())) {
+                    ("push", Some(tag)) => self.holder(&format!("{image}:{tag}")).await?,
+                    // Without a tag all tags are pushed: any node that has one of them.
+                    ("push", None) => self.holder_of_repository(image).await?,
+                    _ => self.holder(image).await?,
+                };
                 let target = call.target(&format!("/images/{image}/{action}"));
                 pass::request(&member, call.request, &target).await
             }
@@ -58,6 +63,20 @@ impl Docker {
     async fn holder(&self, image: &str) -> Result<Arc<Member>, Refusal> {
         let holder = self.fleet.holder_of(image).await;
         holder.ok_or_else(|| Refusal::missing(format!("No such image: {image}")))
+    }
+
+    /// A node that has the most images of a name.
+    async fn holder_of_repository(&self, name: &str) -> Result<Arc<Member>, Refusal> {
+        let tags = |member: &Arc<Member>| {
+            let cache = member.cache();
+            let tags = cache.image_names().iter().flat_map(|image| image.tags.iter());
+            tags.filter(|tag| tag.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'))).count()
+        };
+        let most = self.fleet.healthy().into_iter().max_by_key(tags).filter(|member| tags(member) > 0);
+        match most {
+            Some(member) => Ok(member),
+            None => self.holder(name).await,
+        }
     }
 
     /// All nodes that have an image.

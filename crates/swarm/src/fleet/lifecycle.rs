@@ -1,0 +1,120 @@
+//! Starting and renaming, where engines need help with overlays.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::{self, Instant};
+
+use super::{
+    Fleet, Member,
+    client::CALL_TIMEOUT,
+    member::jitter,
+    observe::{strings, text},
+};
+use crate::model::{Container, Refusal};
+
+/// How long a start is tried again while the engine is still taking the overlay down that the container needs.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const START_PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether a start failed because the last container of an overlay has just left this node: the engine removes the
+/// network and loses the race against the one that comes. A moment later it works.
+pub(crate) fn lost_the_overlay(refusal: &Refusal) -> bool {
+    let message = &refusal.message;
+    (message.contains("network") && message.contains("not found"))
+        || message.contains("after successful attachment")
+        || message.contains("unable to get local endpoint")
+}
+
+impl Fleet {
+    /// Starts a container; fine when it runs.
+    pub(crate) async fn start_container(&self, member: &Member, container: &Container) -> Result<(), Refusal> {
+        let begun = Instant::now();
+        let id = &container.id;
+        let path = format!("/containers/{id}/start");
+        if !container.is_running() {
+            self.refuse_full(container)?;
+        }
+        loop {
+            let started = member.client.call_within(Method::POST, &path, None, 2 * CALL_TIMEOUT).await;
+            match started {
+                Err(refusal) if lost_the_overlay(&refusal) && begun.elapsed() < START_PATIENCE => {
+                    tracing::debug!(node = member.name, id, error = refusal.message, "a start is tried again");
+                    time::sleep(START_PAUSE.mul_f64(jitter())).await;
+                }
+                Err(refusal) => {
+                    self.refresh(member, id).await;
+                    return Err(self.explain_attaching(container, refusal).await);
+                }
+                Ok(_) => {
+                    self.refresh(member, id).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Renames a container. One that runs in an overlay leaves it for a moment: engines cannot rename endpoints there.
+    pub(crate) async fn rename_container(&self, key: &str, name: &str) -> Result<(), Refusal> {
+        let (container, member) = self.locate(key)?;
+        let reserved = self.reserve_name(Some(name), Some(&container.id))?;
+        let overlays = if container.is_running() { self.overlays_of(&container).await? } else { Vec::new() };
+        let id = &container.id;
+        for (network, _) in &overlays {
+            let body = json!({"Container": id, "Force": false});
+            member.client.post(&format!("/networks/{network}/disconnect"), &body).await?;
+        }
+        let path = format!("/containers/{id}/rename?name={}", reserved.name);
+        let renamed = member.client.call(Method::POST, &path, None).await;
+        let mut joined = Ok(());
+        for (network, endpoint) in &overlays {
+            let body = json!({"Container": id, "EndpointConfig": endpoint});
+            let connected = self.connect(&member, network, &body).await;
+            joined = joined.and(connected);
+        }
+        self.refresh(&member, id).await;
+        renamed?;
+        joined
+    }
+
+    /// Connects a container, with the same patience as a start.
+    async fn connect(&self, member: &Member, network: &str, body: &Value) -> Result<(), Refusal> {
+        let begun = Instant::now();
+        let path = format!("/networks/{network}/connect");
+        loop {
+            match member.client.post(&path, body).await {
+                Err(refusal) if lost_the_overlay(&refusal) && begun.elapsed() < START_PATIENCE => {
+                    time::sleep(START_PAUSE.mul_f64(jitter())).await;
+                }
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
+    /// The overlays that a container is in, and how it joins each.
+    async fn overlays_of(&self, container: &Container) -> Result<Vec<(String, Value)>, Refusal> {
+        let networks = container.inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
+        let mut overlays = Vec::new();
+        for (name, endpoint) in networks.into_iter().flatten() {
+            let known = self.manager.get(&format!("/networks/{}", text(endpoint, "/NetworkID"))).await;
+            let is_overlay = match known {
+                Ok(network) => text(&network, "/Scope") == "swarm",
+                Err(refusal) if refusal.status == StatusCode::NOT_FOUND => false,
+                Err(refusal) => return Err(refusal),
+            };
+            if is_overlay {
+                overlays.push((name.clone(), endpoint_of(container, endpoint)));
+            }
+        }
+        Ok(overlays)
+    }
+}
+
+/// How a container joins a network, out of its inspection. Its address is the network's to choose anew.
+pub(crate) fn endpoint_of(container: &Container, endpoint: &Value) -> Value {
+    let short = container.id.get(..12).unwrap_or_default();
+    let mut aliases = strings(endpoint.get("Aliases"));
+    aliases.retain(|alias| alias != short);
+    json!({"Links": endpoint["Links"], "Aliases": aliases, "DriverOpts": endpoint["DriverOpts"]})
+}
