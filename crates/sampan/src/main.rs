@@ -128,7 +128,9 @@ fn main() -> ExitCode {
 /// Agents and clients are single-threaded: there may be many of them on one host.
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Serve(_) | Command::Balancer(_) | Command::Master(_) | Command::Router(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Serve(_) | Command::Balancer(_) | Command::Master(_) | Command::Router(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     Ok(builder.enable_all().build()?)

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sampan_agents::{
-    master::{CONFIG_PATH, MasterConfig, MasterNode, Strategy, SOCKET_PATH},
+    master::{CONFIG_PATH, MasterConfig, MasterNode, SOCKET_PATH, Strategy},
     spec::{NodeSpec, Probe},
 };
 use sampan_store::model::{Cluster, Fault, Machine, MachineWanted, Outcome};

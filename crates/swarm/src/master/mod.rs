@@ -24,10 +24,9 @@ use tokio_util::sync::CancellationToken;
 use self::dispatch::Master;
 use crate::{
     apps::{self, Apps},
-    compose::{self, template::Template},
     door::{Door, DoorSettings},
     fleet::{Fleet, tls::TlsError},
-    model::{CLUSTER_NETWORK, Engines, Refusal},
+    model::{CLUSTER_NETWORK, Engines},
 };
 
 /// The master's own engine: the manager of the swarm.
@@ -115,10 +114,6 @@ fn applications(fleet: &Arc<Fleet>, config: &MasterConfig) -> Result<Apps, Maste
         program: None,
     });
     let engines: Arc<dyn Engines> = fleet.clone();
-    let apps = Apps::new(engines, Arc::new(door), Box::new(read_template), settings);
+    let apps = Apps::new(engines, Arc::new(door), settings);
     apps.map_err(|error| MasterError::State { path: state_dir, reason: error.to_string() })
-}
-
-fn read_template(text: &str, environment: &BTreeMap<String, String>) -> Result<Template, Refusal> {
-    compose::read(text, environment, &compose::Context::default()).map_err(|error| Refusal::bad(error.to_string()))
 }
