@@ -46,7 +46,7 @@ class Engines:
         return sum(line.startswith("Running") for line in tasks.splitlines())
 
     def create(self, replicas):
-        self.docker("service", "create", "-d", "--name", "peer", "--endpoint-mode", "dnsrr", "--network",
+        self.docker("service", "create", "-d", "--name", "peer", "--endpoint-mode", "dnsrr", "--constraint", "node.role==worker", "--network",
                     "multi-host-network", "--replicas", str(replicas), "--stop-signal", "SIGKILL", "busybox", "sleep", "3600")
 
     def remove(self):
