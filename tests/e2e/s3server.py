@@ -72,9 +72,9 @@ class S3Server:
         """For the option `url`, without a scheme, as in the guide."""
         return f"{self.address}:{PORT}"
 
-    def options(self, bucket, **changed):
+    def options(self, bucket_name, **changed):
         """Options of a volume, as documented."""
-        return {"bucket": bucket, "ak_id": self.ak_id, "ak_secret": self.ak_secret, "url": self.url,
+        return {"bucket": bucket_name, "ak_id": self.ak_id, "ak_secret": self.ak_secret, "url": self.url,
                 "no_stat_cache": "true", "other_opts": "-o allow_other -o default_permission=666", **changed}
 
     def read(self, bucket, name):

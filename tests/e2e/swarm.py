@@ -51,6 +51,8 @@ class SwarmCluster:
             if part in ("ca", "cert", "key"):
                 (self.certs / f"{part}.pem").write_text(text)
         self.session = requests.Session()
+        # A bundle named in the environment would go before the cluster's own authority.
+        self.session.trust_env = False
         self.session.verify = str(self.certs / "ca.pem")
         self.session.cert = (str(self.certs / "cert.pem"), str(self.certs / "key.pem"))
 
@@ -65,7 +67,9 @@ class SwarmCluster:
         return answer.json() if answer.content and is_json else answer.text
 
     def env(self):
-        return {**os.environ, "DOCKER_HOST": self.url.replace("https", "tcp"), "DOCKER_TLS_VERIFY": "1",
+        bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+        inherited = {name: value for name, value in os.environ.items() if name not in bundles}
+        return {**inherited, "DOCKER_HOST": self.url.replace("https", "tcp"), "DOCKER_TLS_VERIFY": "1",
                 "DOCKER_CERT_PATH": str(self.certs), "COMPOSE_TLS_VERSION": "TLSv1_2"}
 
     def docker(self, *arguments, check=True, timeout=180, program="docker", **options):

@@ -47,7 +47,7 @@ services:
 volumes:
   data: {}
 """
-IMAGE = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+IMAGE = "e2e-test-images/agnhost:2.63.0"
 
 
 def environment(**fields):
@@ -190,8 +190,8 @@ def test_a_node_dies_under_an_application(swarm, shared):
 @pytest.mark.parametrize("template, word", [
     ("web: [", "YAML"),
     ("web:\n  image: nginx\n  colour: red\n", "colour"),
-    ("version: '2'\nservices:\n  a:\n    image: x\n    depends_on: [b]\n  b:\n    image: x\n    depends_on: [a]\n", "cycle"),
-    ("a:\n  image: x\n  links: [b]\nb:\n  image: x\n  links: [a]\n", "cycle"),
+    ("version: '2'\nservices:\n  a:\n    image: x\n    depends_on: [b]\n  b:\n    image: x\n    depends_on: [a]\n", "wait for each other"),
+    ("a:\n  image: x\n  links: [b]\nb:\n  image: x\n  links: [a]\n", "wait for each other"),
     ("a: &a\n  image: [*a, *a]\n", ""),
     ("web:\n  build: .\n", "build"),
     ("web:\n  image: nginx\n  labels:\n    aliyun.scale: lots\n", "aliyun.scale"),

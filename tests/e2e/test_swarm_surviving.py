@@ -28,7 +28,7 @@ services:
     command: netexec --http-port=3306
     restart: always
 """
-IMAGE = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+IMAGE = "e2e-test-images/agnhost:2.63.0"
 pytestmark = pytest.mark.disruptive
 
 

@@ -149,10 +149,24 @@ fn is_secret(option: &str) -> bool {
 
 /// A volume without its credentials.
 pub(crate) fn without_secrets(mut volume: Value) -> Value {
+    put_mount_point(&mut volume);
     if let Some(options) = volume.get_mut("Options").and_then(Value::as_object_mut) {
         options.retain(|option, _| !is_secret(option));
     }
     volume
+}
+
+/// Where a plug-in's volume is on every node that uses it; engines only know it while it is mounted (catalogue 4.8.20).
+fn put_mount_point(volume: &mut Value) {
+    if volume["Mountpoint"].as_str().is_some_and(|path| !path.is_empty()) {
+        return;
+    }
+    let path = match (volume["Driver"].as_str(), volume["Options"]["bucket"].as_str(), volume["Name"].as_str()) {
+        (Some("ossfs"), Some(bucket), _) => format!("/mnt/acs_mnt/ossfs/{bucket}"),
+        (Some("nas"), _, Some(name)) => format!("/mnt/acs_mnt/nas/{name}"),
+        _ => return,
+    };
+    volume["Mountpoint"] = Value::String(path);
 }
 
 /// A volume as the API shows it.

@@ -19,6 +19,9 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 const STREAM_FRAMES_MAX: usize = 16;
 /// Longest line of a stream of JSON messages.
 const LINE_MAX: usize = 1024 * 1024;
+/// So much of a body that is too large is read before it is refused, and for so long.
+const DISCARDED_MAX: usize = 32 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take to send a body that is read as a whole.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -38,17 +41,26 @@ pub fn passing(incoming: Incoming) -> Body {
 }
 
 /// A body of at most so many bytes.
-pub async fn read_up_to(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+pub async fn read_up_to(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await;
     let collected =
         collected.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
+            discard(body).await;
             Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")))
         }
         Err(error) => Err(Refusal::bad(format!("the body could not be read: {error}"))),
     }
+}
+
+/// Reads and drops the rest of a body, up to a bound: clients write all before they read, and an answer in the middle of that
+/// would be lost to them.
+async fn discard(body: Incoming) {
+    let mut rest = Limited::new(body, DISCARDED_MAX);
+    let read_all = async { while let Some(Ok(_)) = rest.frame().await {} };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read_all).await;
 }
 
 /// The same body as everybody here has it.
