@@ -110,6 +110,16 @@ fn the_default_network_is_the_overlay() {
 }
 
 #[test]
+fn further_networks_are_joined_afterwards() {
+    let body = json!({"Image": "web", "HostConfig": {"NetworkMode": "a"},
+        "NetworkingConfig": {"EndpointsConfig": {"a": {"Aliases": ["x"]}, "b": {}, "c": null}}});
+    let plan = prepare::plan(&View::default(), body, None).unwrap();
+    assert_eq!(plan.body["NetworkingConfig"]["EndpointsConfig"], json!({"a": {"Aliases": ["x"]}}));
+    let names: Vec<&str> = plan.further.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["b", "c"]);
+}
+
+#[test]
 fn small_cpu_shares_are_processors() {
     let plan =
         |shares: u64| prepare::plan(&View::default(), json!({"HostConfig": {"CpuShares": shares}}), None).unwrap();
@@ -219,6 +229,8 @@ fn what_is_kept_survives_and_shows_no_secret() {
     assert!(Kept::open(path).volume_names().is_empty());
     again.put_moving(&[json!({"Id": "x"})]).unwrap();
     assert_eq!(Kept::open(path).moving(), [json!({"Id": "x"})]);
+    again.change_replaced(|replaced| drop(replaced.insert("c1".to_owned(), "n1".to_owned()))).unwrap();
+    assert!(Kept::open(path).is_replaced("c1"));
 }
 
 #[tokio::test]
