@@ -3,14 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Fleet, Member, client::json_request, observe, prepare, prepare::Plan, reschedule::IDENTITY_LABEL,
     reserve::Reservation,
 };
 use crate::{
-    docker::query::encode,
     model::{Container, CreateContainer, Refusal, View},
     schedule,
 };
@@ -74,10 +73,8 @@ impl Fleet {
             let member = self.choose(&plan, reservation)?;
             match self.create_on(&member, &plan, &reservation.name, missing, auth, query).await {
                 Ok(answer) => {
-                    let id = observe::text(&answer, "/Id");
-                    let joined = self.join_further(&member, id, &plan).await;
-                    self.refresh(&member, id).await;
-                    return joined.map(|()| answer);
+                    self.refresh(&member, observe::text(&answer, "/Id")).await;
+                    return Ok(answer);
                 }
                 // The engine went away; should it have made the container, it is found as a double when it is back.
                 Err(refusal) if refusal.status == StatusCode::SERVICE_UNAVAILABLE && tried < TRIES_MAX => {
@@ -87,19 +84,6 @@ impl Fleet {
                 Err(refusal) => return Err(refusal),
             }
         }
-    }
-
-    /// Connects what was created to its further networks, or removes it.
-    async fn join_further(&self, member: &Member, id: &str, plan: &Plan) -> Result<(), Refusal> {
-        for (network, endpoint) in &plan.further {
-            let body = json!({"Container": id, "EndpointConfig": endpoint});
-            let path = format!("/networks/{}/connect", encode(network));
-            if let Err(refusal) = member.client.post(&path, &body).await {
-                member.client.delete(&format!("/containers/{id}?force=1&v=1")).await?;
-                return Err(refusal);
-            }
-        }
-        Ok(())
     }
 
     /// Of the volumes it mounts only those matter that some nodes have and others have not.

@@ -30,8 +30,6 @@ pub(crate) struct Plan {
     pub(crate) body: Value,
     /// The scheduler's question.
     pub(crate) request: Request,
-    /// Networks that it is connected to once it is created, beside that of its network mode: name, how it joins.
-    pub(crate) further: Vec<(String, Value)>,
     cpus: Option<u64>,
 }
 
@@ -63,10 +61,9 @@ pub(crate) fn plan(view: &View, body: Value, identity: Option<&str>) -> Result<P
     };
     body.insert("HostConfig".to_owned(), host_config);
     put_links(&mut body, links)?;
-    let further = take_further(&mut body)?;
     put_labels(&mut body, cpus, identity)?;
     let service = request.service.filter(|service| !service.is_empty());
-    Ok(Plan { body: Value::Object(body), request: Request { service, ..request }, further, cpus })
+    Ok(Plan { body: Value::Object(body), request: Request { service, ..request }, cpus })
 }
 
 impl Plan {
@@ -237,19 +234,6 @@ fn put_links(body: &mut Map<String, Value>, links: Vec<String>) -> Result<(), Re
     all.extend(links);
     endpoint.insert("Links".to_owned(), json!(all));
     Ok(())
-}
-
-/// Engines take one network at creation: that of the network mode stays, the others are answered.
-fn take_further(body: &mut Map<String, Value>) -> Result<Vec<(String, Value)>, Refusal> {
-    let mode = text(&body["HostConfig"], "/NetworkMode").to_owned();
-    let networking = object(body, "NetworkingConfig")?;
-    let endpoints = object(networking, "EndpointsConfig")?;
-    if !endpoints.contains_key(&mode) {
-        return Ok(Vec::new());
-    }
-    let (own, further): (Vec<_>, Vec<_>) = std::mem::take(endpoints).into_iter().partition(|(name, _)| *name == mode);
-    endpoints.extend(own);
-    Ok(further)
 }
 
 fn put_labels(body: &mut Map<String, Value>, cpus: Option<u64>, identity: Option<&str>) -> Result<(), Refusal> {

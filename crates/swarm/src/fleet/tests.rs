@@ -110,16 +110,6 @@ fn the_default_network_is_the_overlay() {
 }
 
 #[test]
-fn further_networks_are_joined_afterwards() {
-    let body = json!({"Image": "web", "HostConfig": {"NetworkMode": "a"},
-        "NetworkingConfig": {"EndpointsConfig": {"a": {"Aliases": ["x"]}, "b": {}, "c": null}}});
-    let plan = prepare::plan(&View::default(), body, None).unwrap();
-    assert_eq!(plan.body["NetworkingConfig"]["EndpointsConfig"], json!({"a": {"Aliases": ["x"]}}));
-    let names: Vec<&str> = plan.further.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["b", "c"]);
-}
-
-#[test]
 fn small_cpu_shares_are_processors() {
     let plan =
         |shares: u64| prepare::plan(&View::default(), json!({"HostConfig": {"CpuShares": shares}}), None).unwrap();
