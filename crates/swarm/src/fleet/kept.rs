@@ -11,10 +11,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::model::Refusal;
 
+/// Most containers that are remembered as replaced.
+const REPLACED_MAX: usize = 100_000;
 /// Most volumes that are kept.
 const VOLUMES_MAX: usize = 4096;
 
@@ -22,6 +25,8 @@ const VOLUMES_MAX: usize = 4096;
 pub(crate) struct Kept {
     volumes_dir: PathBuf,
     moving_path: PathBuf,
+    replaced_path: PathBuf,
+    replaced: Mutex<BTreeMap<String, String>>,
     volumes: Mutex<BTreeMap<String, Value>>,
 }
 
@@ -36,7 +41,38 @@ impl Kept {
     pub(crate) fn open(state_dir: &str) -> Self {
         let volumes_dir = Path::new(state_dir).join("volumes");
         let volumes = read_volumes(&volumes_dir);
-        Self { moving_path: Path::new(state_dir).join("moving.json"), volumes_dir, volumes: Mutex::new(volumes) }
+        let replaced_path = Path::new(state_dir).join("replaced.json");
+        Self {
+            volumes_dir,
+            volumes: Mutex::new(volumes),
+            moving_path: Path::new(state_dir).join("moving.json"),
+            replaced: Mutex::new(read_or_empty(&replaced_path)),
+            replaced_path,
+        }
+    }
+
+    /// Containers that were made anew elsewhere and are to go when their node is back: id → node.
+    pub(crate) fn replaced(&self) -> BTreeMap<String, String> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Whether a container was made anew elsewhere.
+    pub(crate) fn is_replaced(&self, id: &str) -> bool {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+    /// Changes which containers were made anew elsewhere.
+    pub(crate) fn change_replaced(&self, change: impl FnOnce(&mut BTreeMap<String, String>)) -> Result<(), Refusal> {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = replaced.clone();
+        change(&mut fresh);
+        if fresh.len() > REPLACED_MAX {
+            return Err(Refusal::conflict("too many containers wait to be removed from nodes that do not come back"));
+        }
+        if fresh != *replaced {
+            let text = json!(fresh).to_string();
+            write(&self.replaced_path, &text).map_err(|error| unwritable(&self.replaced_path, &error))?;
+            *replaced = fresh;
+        }
+        Ok(())
     }
 
     fn volumes(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
@@ -88,17 +124,7 @@ impl Kept {
 
     /// Containers that move, by id, as last kept.
     pub(crate) fn moving(&self) -> Vec<Value> {
-        match fs::read(&self.moving_path) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                tracing::error!(path = %self.moving_path.display(), %error, "what was kept of moving containers is unreadable");
-                Vec::new()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                tracing::error!(path = %self.moving_path.display(), %error, "what was kept of moving containers cannot be read");
-                Vec::new()
-            }
-        }
+        read_or_empty(&self.moving_path)
     }
 
     /// Keeps the containers that move.
@@ -106,6 +132,19 @@ impl Kept {
         let text = Value::Array(containers.to_vec()).to_string();
         write(&self.moving_path, &text).map_err(|error| unwritable(&self.moving_path, &error))
     }
+}
+
+/// What a file holds; what cannot be read is told and counts as nothing.
+fn read_or_empty<T: Default + DeserializeOwned>(path: &Path) -> T {
+    let read = match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return T::default(),
+        Err(error) => Err(error.to_string()),
+    };
+    read.unwrap_or_else(|error| {
+        tracing::error!(path = %path.display(), error, "what was kept cannot be read");
+        T::default()
+    })
 }
 
 fn read_volumes(dir: &Path) -> BTreeMap<String, Value> {

@@ -10,13 +10,20 @@ use super::{
     Fleet, Member,
     client::CALL_TIMEOUT,
     member::jitter,
+    networks::PREDEFINED,
     observe::{strings, text},
 };
-use crate::model::{Container, Refusal};
+use crate::{
+    docker::query::encode,
+    model::{Container, Refusal},
+};
 
 /// How long a start is tried again while the engine is still taking the overlay down that the container needs.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const START_PAUSE: Duration = Duration::from_millis(200);
+/// How long it is waited for the engine to have taken an overlay down, and between two looks.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a start failed because the last container of an overlay has just left this node: the engine removes the
 /// network and loses the race against the one that comes. A moment later it works.
@@ -28,14 +35,50 @@ pub(crate) fn lost_the_overlay(refusal: &Refusal) -> bool {
 }
 
 impl Fleet {
+    /// What has to be before a container can be started: room in the overlay, and no overlay of it half taken down (a
+    /// container with `--rm` does not survive a start that fails).
+    pub(crate) async fn prepare_start(&self, member: &Member, container: &Container) -> Result<(), Refusal> {
+        if container.is_running() {
+            return Ok(());
+        }
+        self.refuse_full(container)?;
+        let networks = container.inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
+        for name in networks.into_iter().flatten().map(|(name, _)| name) {
+            if !PREDEFINED.contains(&name.as_str()) && !self.is_used_on(&container.node, name) {
+                settle(member, name).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an engine would lose an overlay while it restarts a container: nobody else on the node keeps it there. One
+    /// with `--rm` would not survive being stopped first.
+    pub(crate) fn restarts_in_two_steps(&self, container: &Container) -> bool {
+        let auto_remove = container.inspect.pointer("/HostConfig/AutoRemove") == Some(&Value::Bool(true));
+        let alone = |name: &&String| !self.is_used_by_others(container, name);
+        let mut overlays = container.networks.keys().filter(|name| !PREDEFINED.contains(&name.as_str()));
+        container.is_running() && !auto_remove && overlays.any(|name| alone(&name))
+    }
+
+    fn is_used_by_others(&self, container: &Container, network: &str) -> bool {
+        let view = self.current();
+        let others = view.containers.iter().filter(|one| one.id != container.id && one.node == container.node);
+        others.filter(|one| one.is_running()).any(|one| one.networks.contains_key(network))
+    }
+
+    /// Whether a running container on this node is in a network.
+    fn is_used_on(&self, node: &str, network: &str) -> bool {
+        let view = self.current();
+        let mut running = view.containers.iter().filter(|one| one.node == node && one.is_running());
+        running.any(|one| one.networks.contains_key(network))
+    }
+
     /// Starts a container; fine when it runs.
     pub(crate) async fn start_container(&self, member: &Member, container: &Container) -> Result<(), Refusal> {
         let begun = Instant::now();
         let id = &container.id;
         let path = format!("/containers/{id}/start");
-        if !container.is_running() {
-            self.refuse_full(container)?;
-        }
+        self.prepare_start(member, container).await?;
         loop {
             let started = member.client.call_within(Method::POST, &path, None, 2 * CALL_TIMEOUT).await;
             match started {
@@ -109,6 +152,24 @@ impl Fleet {
         }
         Ok(overlays)
     }
+}
+
+/// Waits until an overlay that nobody on this node uses is gone from its engine, or used again.
+async fn settle(member: &Member, network: &str) {
+    let begun = Instant::now();
+    let path = format!("/networks/{}", encode(network));
+    while begun.elapsed() < SETTLE_PATIENCE {
+        match member.client.get(&path).await {
+            Ok(seen) if text(&seen, "/Scope") == "swarm" && is_empty(&seen) => time::sleep(SETTLE_PAUSE).await,
+            _ => return,
+        }
+    }
+}
+
+/// Whether no container is in it; the node's own endpoint is there as long as the network is.
+fn is_empty(network: &Value) -> bool {
+    let mut users = network.get("Containers").and_then(Value::as_object).into_iter().flatten();
+    users.all(|(id, _)| id.starts_with("lb-"))
 }
 
 /// How a container joins a network, out of its inspection. Its address is the network's to choose anew.

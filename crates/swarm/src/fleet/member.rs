@@ -185,7 +185,8 @@ impl Member {
         match observe::text(event, "/Type") {
             "container" if changes_container(action) => dirty.containers.insert(id.to_owned()),
             "network" if matches!(action, "connect" | "disconnect") => {
-                dirty.containers.insert(observe::text(event, "/Actor/Attributes/container").to_owned())
+                let container = observe::text(event, "/Actor/Attributes/container");
+                !container.is_empty() && dirty.containers.insert(container.to_owned())
             }
             "image" => {
                 dirty.images = true;

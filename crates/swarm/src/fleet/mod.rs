@@ -269,7 +269,7 @@ impl Fleet {
             let spec = member.spec();
             let cache = member.cache();
             view.nodes.push(Arc::new(cache.node(&spec)));
-            view.containers.extend(cache.containers().cloned());
+            view.containers.extend(cache.containers().filter(|one| !self.kept.is_replaced(&one.id)).cloned());
         }
         hide_superseded(&mut view);
         view

@@ -7,11 +7,14 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use http::Method;
 use serde_json::{Map, Value, json};
 use tokio::time::{self, Instant};
 
 use super::{
-    Fleet, Member, WhenMissing, is_of_application,
+    Fleet, Member, WhenMissing,
+    client::CALL_TIMEOUT,
+    is_of_application,
     lifecycle::endpoint_of,
     observe::{self, CPUS_LABEL, text},
 };
@@ -34,6 +37,9 @@ const STOP_SECONDS: u32 = 10;
 pub(crate) fn moves(container: &Container) -> bool {
     container.labels.get(labels::RESCHEDULE).is_some_and(|policies| policies.contains("on-node-failure"))
 }
+
+/// A container and its node.
+type Placed = (Arc<Member>, Arc<Container>);
 
 /// What failed, until when it is left alone.
 type Failures = BTreeMap<String, (Instant, Duration)>;
@@ -99,71 +105,71 @@ impl Fleet {
             self.refresh(&member, &id).await;
             return Err(error);
         }
-        if from.is_reachable() {
-            self.discard(from, &container.id).await?;
-        }
-        Ok(())
+        // Whatever becomes of the new one from here on: the old one goes.
+        self.kept.change_replaced(|replaced| drop(replaced.insert(container.id.clone(), from.name.clone())))?;
+        self.publish();
+        if from.is_reachable() { self.discard(from, &container.id, STOP_SECONDS).await } else { Ok(()) }
     }
 
     /// Stops and removes a container that lives elsewhere now.
-    async fn discard(&self, member: &Member, id: &str) -> Result<(), Refusal> {
-        let stop = format!("/containers/{id}/stop?t={STOP_SECONDS}");
-        let limit = Duration::from_secs(u64::from(STOP_SECONDS)) + super::client::CALL_TIMEOUT;
-        let stopped = member.client.call_within(http::Method::POST, &stop, Some(&Value::Null), limit).await;
-        if let Err(error) = stopped {
-            tracing::debug!(id, error = error.message, "a container that was moved could not be stopped");
+    async fn discard(&self, member: &Member, id: &str, stop_seconds: u32) -> Result<(), Refusal> {
+        if stop_seconds > 0 {
+            let stop = format!("/containers/{id}/stop?t={stop_seconds}");
+            let limit = Duration::from_secs(u64::from(stop_seconds)) + CALL_TIMEOUT;
+            if let Err(error) = member.client.call_within(Method::POST, &stop, None, limit).await {
+                tracing::debug!(id, error = error.message, "a container that was moved could not be stopped");
+            }
         }
-        let removed = member.client.delete(&format!("/containers/{id}?force=1")).await;
+        member.client.delete(&format!("/containers/{id}?force=1")).await?;
         self.refresh(member, id).await;
-        removed
+        self.kept.change_replaced(|replaced| drop(replaced.remove(id)))
     }
 
-    /// Removes from nodes that came back what was made anew elsewhere meanwhile.
+    /// Removes from nodes that came back what was made anew elsewhere meanwhile, and what a creation left that was taken for
+    /// failed.
     async fn remove_doubles(&self) {
-        let shown: BTreeSet<String> = self.current().containers.iter().map(|container| container.id.clone()).collect();
-        for member in self.members() {
-            if !member.is_reachable() {
-                continue;
+        let members = self.members();
+        let known = |node: &String| members.iter().any(|member| member.name == *node);
+        if let Err(error) = self.kept.change_replaced(|replaced| replaced.retain(|_, node| known(node))) {
+            tracing::error!(error = error.message, "containers that were replaced are not kept");
+        }
+        let mut doubles: Vec<(Arc<Member>, String)> = Vec::new();
+        for (id, node) in self.kept.replaced() {
+            doubles.extend(members.iter().find(|member| member.name == node).map(|member| (member.clone(), id)));
+        }
+        doubles.extend(self.cut_off(&members));
+        doubles.retain(|(member, _)| member.is_reachable());
+        let removed = doubles.into_iter().map(|(member, id)| async move {
+            tracing::info!(node = member.name, id, "a container that is elsewhere now is removed here");
+            if let Err(error) = self.discard(&member, &id, 0).await {
+                tracing::warn!(node = member.name, id, error = error.message, "it could not be removed");
             }
-            let hidden: Vec<_> = {
-                let cache = member.cache();
-                let replaced = cache.containers().filter(|container| {
-                    // One that never ran is what a creation left that was taken for failed.
-                    let ours = moves(container) || container.state == ContainerState::Created;
-                    container.labels.contains_key(IDENTITY_LABEL) && !shown.contains(&container.id) && ours
-                });
-                replaced.map(|container| (container.id.clone(), container.name.clone())).collect()
-            };
-            for (id, name) in hidden {
-                if !self.is_superseded(&id) {
-                    continue;
-                }
-                tracing::info!(
-                    node = member.name,
-                    name,
-                    id,
-                    "a container that was made anew elsewhere is removed here"
-                );
-                if let Err(error) = self.discard(&member, &id).await {
-                    tracing::warn!(node = member.name, name, error = error.message, "it could not be removed");
+        });
+        stream::iter(removed).buffer_unordered(MOVES_MAX).collect::<Vec<()>>().await;
+    }
+
+    /// Containers of one identity of which one is too many: a move or a creation was cut off in the middle. Moves are awaited
+    /// before this is asked, so nothing that is under way is meant.
+    fn cut_off(&self, members: &[Arc<Member>]) -> Vec<(Arc<Member>, String)> {
+        let mut by_identity: BTreeMap<String, Vec<Placed>> = BTreeMap::new();
+        for member in members {
+            for one in member.cache().containers().filter(|one| !self.kept.is_replaced(&one.id)) {
+                if let Some(identity) = one.labels.get(IDENTITY_LABEL) {
+                    by_identity.entry(identity.clone()).or_default().push((member.clone(), one.clone()));
                 }
             }
         }
-    }
-
-    /// Whether a newer container of the same identity is shown.
-    fn is_superseded(&self, id: &str) -> bool {
-        let members = self.members();
-        let old = members.iter().find_map(|member| {
-            let cache = member.cache();
-            cache.containers().find(|container| container.id == id).cloned()
-        });
-        let Some(old) = old else { return false };
-        let identity = old.labels.get(IDENTITY_LABEL);
-        let view = self.current();
-        view.containers.iter().any(|other| {
-            other.id != old.id && other.labels.get(IDENTITY_LABEL) == identity && other.created > old.created
-        })
+        let mut unwanted = Vec::new();
+        for (_, mut same) in by_identity {
+            same.sort_by_key(|(_, one)| one.created);
+            while let [older, newer, ..] = same.as_slice() {
+                let unwanted_one = unwanted_of(&older.1, &newer.1);
+                let position = if unwanted_one == older.1.id { 0 } else { 1 };
+                let (member, one) = same.remove(position);
+                unwanted.push((member, one.id.clone()));
+            }
+        }
+        unwanted
     }
 
     /// Puts what is known from before a restart into the caches of nodes that may never answer again.
@@ -200,6 +206,13 @@ impl Fleet {
             Err(error) => tracing::error!(error = error.message, "containers that move are not kept"),
         }
     }
+}
+
+/// Which of two that share an identity goes: one that moved but was not started yet gives way to the one that ran; else the
+/// older one goes.
+fn unwanted_of(older: &Container, newer: &Container) -> String {
+    let half_moved = newer.state == ContainerState::Created && older.state != ContainerState::Created;
+    if half_moved { newer.id.clone() } else { older.id.clone() }
 }
 
 /// The body that a container was created with, out of its inspection; without what belonged to its life there.

@@ -219,6 +219,8 @@ fn what_is_kept_survives_and_shows_no_secret() {
     assert!(Kept::open(path).volume_names().is_empty());
     again.put_moving(&[json!({"Id": "x"})]).unwrap();
     assert_eq!(Kept::open(path).moving(), [json!({"Id": "x"})]);
+    again.change_replaced(|replaced| drop(replaced.insert("c1".to_owned(), "n1".to_owned()))).unwrap();
+    assert!(Kept::open(path).is_replaced("c1"));
 }
 
 #[tokio::test]
