@@ -74,6 +74,7 @@ fn manager(pki: &SwarmPki, nodes: &[Machine]) -> NodeSpec {
 fn node(pki: &SwarmPki, own: &NodePki, number: u8) -> NodeSpec {
     let (cluster, machine) = (sample_cluster(), sample_machine(number));
     node_spec(&NodeInputs {
+        registry_port: Some(5000),
         cluster: &cluster,
         pki,
         own,
