@@ -84,3 +84,13 @@ def docker():
     """The suite needs a Docker engine; it says so instead of skipping."""
     done = subprocess.run(["docker", "version"], capture_output=True, text=True)
     assert done.returncode == 0, f"no Docker engine answers: {done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def swarm(classic, tmp_path_factory):
+    """A Swarm cluster with three nodes that tests share."""
+    from swarm import SwarmCluster
+
+    cluster = SwarmCluster(classic, tmp_path_factory.mktemp("swarm"), "harbour")
+    yield cluster
+    cluster.delete()

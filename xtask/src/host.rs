@@ -57,6 +57,13 @@ const TEST_NEEDS: &[Need] = &[
     },
     Need { what: "openssl", there: || process::in_path("openssl"), packages: &["openssl"] },
     Need { what: "curl", there: || process::in_path("curl"), packages: &["curl"] },
+    Need { what: "docker-compose", there: || process::in_path("docker-compose"), packages: &["docker-compose"] },
+    Need { what: "script", there: || process::in_path("script"), packages: &["bsdutils"] },
+    Need {
+        what: "a Java compiler and Apache's HTTP client",
+        there: || process::in_path("javac") && Path::new("/usr/share/java/httpclient.jar").exists(),
+        packages: &["default-jdk-headless", "libhttpclient-java", "libbcpkix-java"],
+    },
     Need { what: "ps", there: || process::in_path("ps"), packages: &["procps"] },
     Need { what: "setpriv", there: || process::in_path("setpriv"), packages: &["util-linux"] },
     Need { what: "mount", there: || process::in_path("mount"), packages: &["mount"] },

@@ -42,6 +42,11 @@ pub(crate) fn peer() -> PathBuf {
     target().join("bench/kubeadm")
 }
 
+/// The S3 server of the end-to-end tests.
+pub(crate) fn s3_server() -> PathBuf {
+    target().join("test/s3-server")
+}
+
 /// The folder with the Go modules of the distribution.
 pub(crate) fn distro() -> PathBuf {
     workspace().join("distro")

@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         suite("unit and integration tests", cargo(&arguments))?;
     }
     if !options.fast {
-        build::run(&build::Options::default())?;
+        build::run(&build::Options { s3_server: true, ..build::Options::default() })?;
         suite("end-to-end tests", pytest(&options.pytest)?)?;
     }
     eprintln!("all tests passed in {}", seconds(begun.elapsed()));
@@ -88,7 +88,8 @@ pub(crate) fn python(what: &str) -> Result<Command> {
     let environment = python_environment(&suite.join("requirements.txt"))?;
     let mut command = Command::new(environment.join("bin/python"));
     command.arg(what).current_dir(suite);
-    command.env("SAMPAN_BINARY", paths::release_binary()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("SAMPAN_BINARY", paths::release_binary()).env("SAMPAN_S3_SERVER", paths::s3_server());
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
 }
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 /// Writes a file so that a reader (or a power cut, if `durable`) finds either the old content or the new.
-pub(crate) fn replace(path: &Path, mode: u32, content: &[u8], durable: bool) -> io::Result<()> {
+///
+/// # Errors
+/// What the file system says.
+pub fn replace(path: &Path, mode: u32, content: &[u8], durable: bool) -> io::Result<()> {
     let parent = path.parent().ok_or_else(|| io::Error::other("has no parent directory"))?;
     fs::create_dir_all(parent)?;
     let temporary = temporary_path(path);

@@ -6,10 +6,10 @@
 
 pub mod balancer;
 mod children;
-mod disk;
+pub mod disk;
 mod http;
 pub mod master;
 pub mod node;
-mod relay;
+pub mod relay;
 pub mod spec;
 pub mod tunnel;

@@ -17,7 +17,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const HALF_CLOSED_IDLE_MAX: Duration = Duration::from_secs(300);
 
 /// Carries bytes both ways until both directions have ended or one fails.
-pub(crate) async fn relay<A, B>(a: A, b: B) -> io::Result<()>
+///
+/// # Errors
+/// What the connection that failed says; a time-out if one direction has ended and the other is silent for long.
+pub async fn relay<A, B>(a: A, b: B) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,

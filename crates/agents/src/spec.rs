@@ -1,7 +1,10 @@
 //! What a machine is told to be. Level-triggered: the server sends the whole [`NodeSpec`] again whenever it changes, the
 //! agent makes it so and keeps it on disk, so that a restarted machine comes up without the server.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,15 @@ pub struct Route {
     pub destination: Ipv4Net,
     /// Next hop.
     pub via: Ipv4Addr,
+}
+
+/// A port of the machine that leads elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Where the agent listens, e.g. `127.0.0.1:5000`.
+    pub listen: SocketAddr,
+    /// Where connections go, as seen by the machine.
+    pub to: SocketAddr,
 }
 
 /// When a process counts as ready.
@@ -83,6 +95,9 @@ pub struct NodeSpec {
     /// Serve the image directory as a pull-through registry on `127.0.0.1:5999` for containerd.
     #[serde(default)]
     pub registry_mirror: bool,
+    /// Ports that lead elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// Processes.
     #[serde(default)]
     pub processes: Vec<Process>,

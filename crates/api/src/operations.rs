@@ -25,10 +25,18 @@ pub static OPERATIONS: &[&Operation] = &[
     &UPDATE_CLUSTER_SIZE_BY_ID,
     &DELETE_CLUSTER,
     &DELETE_CLUSTER_NODES,
+    &ATTACH_INSTANCES,
+    &REMOVE_CLUSTER_NODE,
+    &RESET_NODE,
+    &LIST_IMAGES,
+    &DESCRIBE_API_VERSION,
     &CREATE_CLUSTER_NODE_POOL,
     &SCALE_CLUSTER_NODE_POOL,
     &DESCRIBE_CLUSTER_NODE_POOLS,
     &DESCRIBE_CLUSTER_NODE_POOL_DETAIL,
+    &CREATE_TRIGGER,
+    &DESCRIBE_TRIGGER,
+    &DELETE_TRIGGER,
     &LIST_MACHINES,
     &CREATE_MACHINES,
     &DELETE_MACHINE,
@@ -88,7 +96,7 @@ pub static CREATE_CLUSTER: Operation = Operation {
     status: 202,
     request: schema::<CreateClusterRequest>(),
     response: schema::<TaskStarted>(),
-    sections: &["k8s-2022 9.1.2", "k8s-2019 2.2", "swarm 2.4-managed"],
+    sections: &["k8s-2022 9.1.2", "k8s-2019 2.2", "swarm 2.4-managed", "swarm 4.6.3"],
     ..BASE
 };
 
@@ -114,7 +122,7 @@ pub static DESCRIBE_CLUSTERS: Operation = Operation {
     query: schema::<DescribeClustersQuery>(),
     response: schema::<Vec<Cluster>>(),
     answer: Answer::Array,
-    sections: &["k8s-2019 2.10"],
+    sections: &["k8s-2019 2.10", "swarm 4.6.2"],
     ..BASE
 };
 
@@ -127,7 +135,7 @@ pub static DESCRIBE_CLUSTER_DETAIL: Operation = Operation {
     summary: "Shows a cluster",
     cluster_scoped: true,
     response: schema::<Cluster>(),
-    sections: &["k8s-2022 9.3", "k8s-2019 2.9"],
+    sections: &["k8s-2022 9.3", "k8s-2019 2.9", "swarm 4.6.5"],
     ..BASE
 };
 
@@ -209,7 +217,7 @@ pub static DESCRIBE_CLUSTER_CERTS: Operation = Operation {
     summary: "Gives the caller the credentials of a cluster",
     cluster_scoped: true,
     response: schema::<DescribeClusterCertsResponse>(),
-    sections: &["k8s-2019 2.8"],
+    sections: &["k8s-2019 2.8", "swarm 4.6.1"],
     ..BASE
 };
 
@@ -296,7 +304,7 @@ pub static UPDATE_CLUSTER_SIZE_BY_ID: Operation = Operation {
     cluster_scoped: true,
     request: schema::<UpdateClusterSizeByIdRequest>(),
     response: schema::<TaskStarted>(),
-    sections: &["swarm 2.5-kubernetes"],
+    sections: &["swarm 2.5-kubernetes", "swarm 4.6.6"],
     ..BASE
 };
 
@@ -311,7 +319,7 @@ pub static DELETE_CLUSTER: Operation = Operation {
     cluster_scoped: true,
     query: schema::<DeleteClusterQuery>(),
     response: schema::<TaskStarted>(),
-    sections: &["k8s-2022 9.16", "k8s-2019 2.12"],
+    sections: &["k8s-2022 9.16", "k8s-2019 2.12", "swarm 4.6.4"],
     ..BASE
 };
 
@@ -329,6 +337,80 @@ pub static DELETE_CLUSTER_NODES: Operation = Operation {
     request: schema::<DeleteClusterNodesRequest>(),
     response: schema::<TaskStarted>(),
     sections: &["k8s-2022 11.9", "k8s-2019 2.11"],
+    ..BASE
+};
+
+/// Makes existing instances nodes.
+pub static ATTACH_INSTANCES: Operation = Operation {
+    name: "AttachInstances",
+    method: Method::Post,
+    path: "/clusters/{ClusterId}/attach",
+    ram_actions: &["cs:AttachInstances"],
+    group: "Nodes",
+    summary: "Adds existing instances to a Swarm cluster",
+    status: 202,
+    cluster_scoped: true,
+    request: schema::<AttachInstancesRequest>(),
+    response: schema::<AttachInstancesResponse>(),
+    sections: &["swarm 4.6.7"],
+    ..BASE
+};
+
+/// Removes a node of a Swarm cluster.
+pub static REMOVE_CLUSTER_NODE: Operation = Operation {
+    name: "RemoveClusterNode",
+    method: Method::Delete,
+    path: "/clusters/{ClusterId}/ip/{Ip}",
+    ram_actions: &["cs:RemoveClusterNode", "cs:DeleteClusterNodes"],
+    group: "Nodes",
+    summary: "Removes the node with this address from a Swarm cluster",
+    status: 202,
+    cluster_scoped: true,
+    query: schema::<RemoveClusterNodeQuery>(),
+    response: schema::<TaskStarted>(),
+    sections: &["swarm 4.6.8"],
+    ..BASE
+};
+
+/// Makes a node from scratch.
+pub static RESET_NODE: Operation = Operation {
+    name: "ResetNode",
+    aliases: &["ResetClusterNode"],
+    method: Method::Post,
+    path: "/clusters/{ClusterId}/instances/{InstanceId}/reset",
+    ram_actions: &["cs:ResetNode", "cs:ResetClusterNode"],
+    group: "Nodes",
+    summary: "Makes a node of a Swarm cluster from scratch",
+    status: 202,
+    cluster_scoped: true,
+    request: schema::<ResetNodeRequest>(),
+    response: schema::<TaskStarted>(),
+    sections: &["swarm 4.6.10"],
+    ..BASE
+};
+
+/// Lists images of nodes.
+pub static LIST_IMAGES: Operation = Operation {
+    name: "ListImages",
+    aliases: &["DescribeImages"],
+    path: "/images",
+    ram_actions: &["cs:ListImages", "cs:DescribeImages"],
+    group: "Account",
+    summary: "Lists the images that nodes of Swarm clusters can be made of, by region",
+    response: schema::<ListImagesResponse>(),
+    answer: Answer::Map,
+    sections: &["swarm 4.6.9"],
+    ..BASE
+};
+
+/// Says which version of the API this is.
+pub static DESCRIBE_API_VERSION: Operation = Operation {
+    name: "DescribeApiVersion",
+    path: "/version",
+    ram_actions: &["cs:DescribeApiVersion"],
+    group: "Account",
+    summary: "Says which version of the API this is",
+    response: schema::<DescribeApiVersionResponse>(),
     ..BASE
 };
 
@@ -388,6 +470,47 @@ pub static DESCRIBE_CLUSTER_NODE_POOL_DETAIL: Operation = Operation {
     cluster_scoped: true,
     response: schema::<Nodepool>(),
     sections: &["k8s-2022 11.5"],
+    ..BASE
+};
+
+/// Makes a trigger for an application.
+pub static CREATE_TRIGGER: Operation = Operation {
+    name: "CreateTrigger",
+    method: Method::Post,
+    path: "/clusters/{ClusterId}/triggers",
+    ram_actions: &["cs:CreateTrigger"],
+    group: "Triggers",
+    summary: "Makes a trigger for an application",
+    cluster_scoped: true,
+    request: schema::<CreateTriggerRequest>(),
+    response: schema::<Trigger>(),
+    ..BASE
+};
+
+/// Lists triggers of a cluster.
+pub static DESCRIBE_TRIGGER: Operation = Operation {
+    name: "DescribeTrigger",
+    path: "/clusters/{ClusterId}/triggers",
+    ram_actions: &["cs:DescribeTrigger"],
+    group: "Triggers",
+    summary: "Lists the triggers of a cluster",
+    cluster_scoped: true,
+    query: schema::<DescribeTriggerQuery>(),
+    response: schema::<Vec<Trigger>>(),
+    answer: Answer::Array,
+    ..BASE
+};
+
+/// Deletes a trigger.
+pub static DELETE_TRIGGER: Operation = Operation {
+    name: "DeleteTrigger",
+    method: Method::Delete,
+    path: "/clusters/{ClusterId}/triggers/{Id}",
+    ram_actions: &["cs:DeleteTrigger"],
+    group: "Triggers",
+    summary: "Deletes a trigger",
+    cluster_scoped: true,
+    response: schema::<DeleteTriggerResponse>(),
     ..BASE
 };
 

@@ -64,6 +64,10 @@ codes! {
     ErrorNodeNotFound = "ErrorNodeNotFound", 404;
     /// There is no such task.
     ErrorTaskNotFound = "ErrorTaskNotFound", 404;
+    /// There is no such trigger.
+    ErrorTriggerNotFound = "ErrorTriggerNotFound", 404;
+    /// There is no such application.
+    ErrorApplicationNotFound = "ErrorApplicationNotFound", 404;
     /// The cluster's state does not allow it.
     ErrorClusterState = "ErrorClusterState", 400;
     /// The kubeconfig asked for does not exist, for example a public one of a private cluster.
@@ -76,6 +80,10 @@ codes! {
     QuotaExceededNode = "QuotaExceeded.Node", 400;
     /// The cluster has as many node pools as it may have.
     QuotaExceededNodePool = "QuotaExceeded.NodePool", 400;
+    /// The cluster has as many triggers as it may have.
+    QuotaExceededTrigger = "QuotaExceeded.Trigger", 400;
+    /// Asked for too often.
+    Throttling = "Throttling", 429;
     /// This installation does not offer it.
     NotSupported = "NotSupported", 400;
     /// The caller has no permission.
@@ -96,7 +104,7 @@ impl Code {
 
     /// Whether the same request may succeed later without anyone changing anything.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::RequestTimeout | Self::ServiceUnavailable | Self::InternalError)
+        matches!(self, Self::Throttling | Self::RequestTimeout | Self::ServiceUnavailable | Self::InternalError)
     }
 }
 

@@ -2,10 +2,16 @@
 //!
 //! [`service`] holds the use cases: each validates, records what is wanted together with a task in one transaction, and
 //! returns ids. [`reconcile`] holds the level-triggered controllers that make it so and can be killed at any instruction.
-//! [`kubernetes`] knows what a Kubernetes cluster is made of: certificates, command lines, manifests, kubeconfigs.
+//! [`kubernetes`] knows what a Kubernetes cluster is made of: certificates, command lines, manifests, kubeconfigs; [`swarm`]
+//! knows it of a Swarm cluster, and [`generations`] chooses between the two.
 //! [`ports`] are the traits by which the controllers reach the world, so that tests can replace it.
 
+mod certificate;
+pub mod generations;
 pub mod kubernetes;
+mod parts;
+mod pem;
 pub mod ports;
 pub mod reconcile;
 pub mod service;
+pub mod swarm;

@@ -1,12 +1,15 @@
-//! How the controllers reach the world. The real ones are in [`crate::kubernetes`] and [`crate::reconcile`]; the tests' fakes
+//! How the controllers reach the world. The real ones are in [`crate::kubernetes`], [`crate::swarm`] and the binary; the tests' fakes
 //! are beside the tests. Machines have a contract of their own, [`sampan_provider::MachineProvider`].
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
 use sampan_agents::spec::{NodeSpec, NodeStatus};
 use sampan_store::model::{Cluster, Outcome};
-use tokio::sync::broadcast;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::broadcast,
+};
 
 /// The agents of the machines, as far as they are connected.
 #[async_trait]
@@ -21,7 +24,18 @@ pub trait Agents: Send + Sync + 'static {
     fn changes(&self) -> broadcast::Receiver<String>;
 }
 
-/// A node as Kubernetes sees it.
+/// Bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens connections as a machine would.
+#[async_trait]
+pub trait Dialer: Send + Sync + 'static {
+    /// Connects to `address` (`127.0.0.1:6443`) as seen by the machine.
+    async fn dial(&self, machine_id: &str, address: &str) -> io::Result<Box<dyn Stream>>;
+}
+
+/// A node as its cluster sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
     /// Name.
@@ -36,7 +50,7 @@ pub struct NodeView {
     pub cordoned: bool,
     /// `spec.podCIDR`, if set.
     pub pod_cidr: Option<String>,
-    /// Kubelet version.
+    /// Version of the kubelet, or of the Docker engine.
     pub kubelet_version: String,
 }
 
@@ -79,7 +93,8 @@ pub enum DrainOutcome {
     Waiting(String),
 }
 
-/// A cluster's Kubernetes API, reached through the tunnel of its control plane's machine.
+/// A cluster's own API (that of Kubernetes, or of a Swarm cluster's master), reached through the tunnel of its control
+/// plane's machine.
 #[async_trait]
 pub trait ClusterAccess: Send + Sync + 'static {
     /// How far the API server is, by `/readyz`; an error when it does not answer.
@@ -93,6 +108,11 @@ pub trait ClusterAccess: Send + Sync + 'static {
     async fn default_account_ready(&self, cluster: &Cluster) -> Outcome<()>;
     /// Nodes as seen now.
     async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>>;
+    /// Listeners that the cluster's load balancer shall have for its applications: name and port. Kubernetes clusters have
+    /// none.
+    async fn listeners(&self, _cluster: &Cluster) -> Outcome<Vec<(String, u16)>> {
+        Ok(Vec::new())
+    }
     /// Sets `spec.podCIDR`, labels and taints that a kubelet may not set itself. Idempotent.
     async fn settle_node(&self, cluster: &Cluster, node: &str, wanted: &NodeWanted) -> Outcome<()>;
     /// Makes the node unschedulable, evicts what is evictable, one round; ask again until done.
@@ -130,6 +150,26 @@ pub trait Balancing: Send + Sync + 'static {
 pub trait RangeSource: Send + Sync + 'static {
     /// As they are now.
     async fn foreign_ranges(&self) -> Outcome<Vec<ipnet::Ipv4Net>>;
+}
+
+/// A service of an application, as far as triggers need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplicationService {
+    /// Name within the application.
+    pub name: String,
+    /// Image as the template names it.
+    pub image: String,
+}
+
+/// Applications of clusters of the Swarm edition, reached through the tunnel of the cluster's master.
+#[async_trait]
+pub trait Applications: Send + Sync + 'static {
+    /// Services of an application; NotFound(Application) when there is none of that name.
+    async fn services(&self, cluster: &Cluster, project: &str) -> Outcome<Vec<ApplicationService>>;
+    /// Deploys it again, with the newest images.
+    async fn redeploy(&self, cluster: &Cluster, project: &str) -> Outcome<()>;
+    /// Adds containers to a service (`project_service`), or takes some away.
+    async fn scale_by(&self, cluster: &Cluster, service_id: &str, by: i32) -> Outcome<()>;
 }
 
 /// Time, so that tests need not wait.

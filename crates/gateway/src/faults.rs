@@ -12,6 +12,8 @@ pub fn refusal(fault: Fault) -> Refusal {
         FaultKind::NotFound(what) => match what.as_str() {
             "NodePool" => Code::ErrorNodePoolNotFound,
             "Task" => Code::ErrorTaskNotFound,
+            "Trigger" => Code::ErrorTriggerNotFound,
+            "Application" => Code::ErrorApplicationNotFound,
             "Node" | "Machine" => Code::ErrorNodeNotFound,
             "Kubeconfig" => Code::ErrorKubeconfigUnavailable,
             _ => Code::InvalidParameter,
@@ -21,10 +23,12 @@ pub fn refusal(fault: Fault) -> Refusal {
         FaultKind::QuotaExceeded(what) => match what.as_str() {
             "Node" => Code::QuotaExceededNode,
             "NodePool" => Code::QuotaExceededNodePool,
+            "Trigger" => Code::QuotaExceededTrigger,
             _ => Code::QuotaExceededCluster,
         },
         FaultKind::NonceUsed => Code::SignatureNonceUsed,
         FaultKind::Forbidden => Code::StatusForbidden,
+        FaultKind::Throttled => Code::Throttling,
         FaultKind::Unsupported => Code::NotSupported,
         FaultKind::Conflict | FaultKind::Unavailable => Code::ServiceUnavailable,
         FaultKind::Internal => Code::InternalError,

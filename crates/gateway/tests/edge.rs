@@ -78,6 +78,7 @@ impl Edge {
             store,
             routes: handlers::routes(),
             limits: Limits { body_bytes_max: BODY_BYTES_MAX, requests_max: 8, timeout: Duration::from_secs(60) },
+            registry_token: Box::new(|token| token == "registry"),
             region_id: "cn-hangzhou".into(),
             gauges: Box::new(Vec::new),
         })
@@ -117,6 +118,21 @@ impl Edge {
     }
 }
 
+impl Edge {
+    /// Sends an unsigned request and returns the whole answer.
+    async fn plain(&self, request: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        let text = format!(
+            "{request} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        );
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
 fn check(answer: &str, status: u16, code: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     assert!(answer.contains(&format!("\"Code\":\"{code}\"")), "{answer}");
@@ -149,4 +165,29 @@ async fn signed_bodies_are_read_bounded_and_compared() {
     check(&edge.post(known, b"{}", b"[]", "").await, 403, "SignatureDoesNotMatch");
     let large = vec![b' '; BODY_BYTES_MAX + 1];
     check(&edge.post(known, &large, &large, "").await, 413, "RequestBodyTooLarge");
+}
+
+#[tokio::test]
+async fn triggers_need_no_signature_but_their_secret() {
+    let edge = Edge::start().await;
+    check(&edge.plain("GET /hook/trigger", "", "").await, 400, "MissingParameter");
+    let link = "/hook/trigger?triggerUrl=Y2E1Y2UwY2NhOWRhMzQ2ZDY4ZmYyZmYyNGZiYTAyNzdjfHdvcmRwcmVzc3xzY2FsaW5nfDE5dXM1cHZjdjQ4cnN8=&secret=xxx&&type=scale_out&step=5";
+    check(&edge.plain(&format!("GET {link}"), "", "").await, 403, "StatusForbidden");
+    check(&edge.plain(&format!("POST {link}"), "", "{\"id\": \"cpu_alert\"}").await, 403, "StatusForbidden");
+    check(&edge.plain(&format!("DELETE {link}"), "", "").await, 404, "InvalidAction.NotFound");
+}
+
+#[tokio::test]
+async fn only_the_registry_notifies() {
+    let edge = Edge::start().await;
+    let post = "POST /hook/registry";
+    check(&edge.plain(post, "", "{}").await, 403, "StatusForbidden");
+    check(&edge.plain(post, "authorization: Bearer other\r\n", "{}").await, 403, "StatusForbidden");
+    let bearer = "authorization: Bearer registry\r\n";
+    check(&edge.plain(post, bearer, "[1]").await, 400, "InvalidParameter");
+    let large = " ".repeat(BODY_BYTES_MAX + 1);
+    check(&edge.plain(post, bearer, &large).await, 413, "RequestBodyTooLarge");
+    let pushed = r#"{"events": [{"action": "push", "target": {"repository": "web", "tag": "1"}}, {"action": "pull"}]}"#;
+    let answer = edge.plain(post, bearer, pushed).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }

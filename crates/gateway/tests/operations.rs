@@ -147,7 +147,8 @@ const EXPECTED: [(&str, Option<&str>); 21] = [
     ("k8s-2019 2.2", Some("cluster_type")),
     ("k8s-2019 2.3", None),
     ("k8s-2019 2.4", Some("profile")),
-    ("swarm 4.6.3", Some("cluster_type")),
+    ("swarm 4.6.3", None),
+    // It is about a Swarm cluster, see below.
     ("swarm 4.6.6", Some("num_of_nodes")),
 ];
 
@@ -378,6 +379,127 @@ async fn kubeconfigs_events_and_deletion() {
         (&events["page_info"]["total_count"], &events["events"][0]["data"]["level"]),
         (&json!(2), &json!("info"))
     );
+}
+
+#[tokio::test]
+async fn a_swarm_cluster_from_its_published_requests() {
+    let world = World::new().await;
+    let examples: Vec<Example> = serde_json::from_str(include_str!("../../api/tests/data/requests.json")).unwrap();
+    let body = |section: &str| examples.iter().find(|example| example.section == section).unwrap().body.clone();
+    let made = world.call("CreateCluster", &[], "", &body("swarm 4.6.3")).await.unwrap();
+    let id = made["cluster_id"].as_str().unwrap();
+    let path = [("ClusterId", id)];
+    let shown = world.call("GetClusterById", &path, "", &Value::Null).await.unwrap();
+    assert_eq!(
+        (&shown["state"], &shown["size"], &shown["cluster_type"]),
+        (&json!("launching"), &json!(1), &json!("aliyun"))
+    );
+    let early = world.call("GetClusterCerts", &path, "", &Value::Null).await.unwrap_err();
+    assert_eq!(early.code.as_str(), "ErrorClusterState");
+    world.settle(id).await;
+
+    let shown = world.call("GetClusterList", &[], "", &Value::Null).await.unwrap()[0].clone();
+    let cluster = world.store.get::<Cluster>(id).unwrap();
+    let routing = cluster.swarm.as_ref().unwrap().routing_public_port.unwrap();
+    let documented = json!({
+        "agent_version": env!("CARGO_PKG_VERSION"), "cluster_id": id, "created": "2024-01-01T00:00:00Z",
+        "external_loadbalancer_id": cluster.network.api_load_balancer_id,
+        "master_url": format!("https://127.0.0.1:{}", cluster.network.api_public_port.unwrap()),
+        "name": "my-test-cluster", "network_mode": "vpc", "region_id": "cn-beijing",
+        "security_group_id": cluster.network.security_group_id, "size": 1, "state": "running",
+        "updated": "2024-01-01T00:00:00Z", "vpc_id": "vpc-xxxx", "vswitch_id": "vsw-xxxx",
+        "routing_url": format!("http://127.0.0.1:{routing}"), "subnet_cidr": "172.28.1.0/24",
+    });
+    for (field, value) in documented.as_object().unwrap() {
+        assert_eq!(&shown[field], value, "{field}");
+    }
+    assert!(!shown.to_string().contains("TestPwd124"), "{shown}");
+    let certs = world.call("GetClusterCerts", &path, "", &Value::Null).await.unwrap();
+    assert_eq!(certs.as_object().unwrap().keys().collect::<Vec<_>>(), ["ca", "cert", "key"]);
+
+    let scaled = world.call("UpdateClusterSizeById", &path, "", &body("swarm 4.6.6")).await.unwrap();
+    assert_eq!(scaled["cluster_id"], id);
+    let shown = world.call("GetClusterById", &path, "", &Value::Null).await.unwrap();
+    assert_eq!((&shown["state"], &shown["size"]), (&json!("scaling"), &json!(2)));
+}
+
+#[tokio::test]
+async fn nodes_of_a_swarm_cluster_on_the_wire() {
+    let world = World::new().await;
+    let body = json!({"name": "web", "size": 2, "instance_type": "ecs.n4.large", "password": "TestPwd124",
+        "vpc_id": "vpc-1", "vswitch_id": "vsw-1"});
+    let made = world.call("CreateCluster", &[], "", &body).await.unwrap();
+    let id = made["cluster_id"].as_str().unwrap();
+    let path = [("ClusterId", id)];
+    world.settle(id).await;
+    let nodes = world.call("DescribeClusterNodes", &path, "", &Value::Null).await.unwrap()["nodes"].clone();
+    assert_eq!((nodes.as_array().unwrap().len(), &nodes[0]["nodepool_id"]), (2, &json!("")));
+
+    let kept = json!({"vpc_id": "vpc-1", "vswitch_id": "vsw-1"});
+    let kept = world.call("CreateMachines", &[], "", &kept).await.unwrap()["instance_ids"][0].clone();
+    let body = json!({"password": "TestPwd124", "instances": [kept, "i-0000"]});
+    let attached = world.call("AttachInstances", &path, "", &body).await.unwrap();
+    assert_eq!(attached["list"][0], json!({"code": "200", "instanceId": kept, "message": "successful"}));
+    assert_eq!(attached["list"][1]["code"], "404");
+    assert!(attached["task_id"].as_str().unwrap().starts_with("T-"));
+
+    let ip = nodes[0]["ip_address"][0].as_str().unwrap();
+    let removed = [("ClusterId", id), ("Ip", ip)];
+    let started = world.call("RemoveClusterNode", &removed, "releaseInstance=true", &Value::Null).await.unwrap();
+    assert_eq!(started["cluster_id"], id);
+    let nowhere = [("ClusterId", id), ("Ip", "10.9.9.9")];
+    let nobody = world.call("RemoveClusterNode", &nowhere, "", &Value::Null);
+    assert_eq!(nobody.await.unwrap_err().code.as_str(), "ErrorNodeNotFound");
+
+    let other = [("ClusterId", id), ("InstanceId", nodes[1]["instance_id"].as_str().unwrap())];
+    let started = world.call("ResetNode", &other, "", &Value::Null).await.unwrap();
+    let again = world.call("ResetNode", &other, "", &json!({"ecs_image_id": "ubuntu_16_0402_64"})).await.unwrap();
+    assert_eq!(again["task_id"], started["task_id"]);
+
+    let images = world.call("ListImages", &[], "", &Value::Null).await.unwrap();
+    assert_eq!(images["cn-beijing"]["items"][0]["value"], "sampan_node_debian_12.vhd");
+    let version = world.call("DescribeApiVersion", &[], "", &Value::Null).await.unwrap();
+    assert_eq!(version["version"], "2015-12-15");
+}
+
+#[tokio::test]
+async fn operations_of_the_other_generation_are_refused_with_words() {
+    let world = World::new().await;
+    let kubernetes = world.running("demo", 1).await;
+    let body = json!({"name": "web", "size": 1, "instance_type": "ecs.n4.large", "password": "TestPwd124"});
+    let made = world.call("CreateCluster", &[], "", &body).await.unwrap();
+    let swarm = made["cluster_id"].as_str().unwrap();
+    world.settle(swarm).await;
+    let pool = json!({"nodepool_info": {"name": "more"}, "count": 1});
+    for (operation, body) in [
+        ("DescribeClusterUserKubeconfig", Value::Null),
+        ("DescribeClusterNodePools", Value::Null),
+        ("DescribeClusterNodePoolDetail", Value::Null),
+        ("CreateClusterNodePool", pool),
+        ("ScaleClusterNodePool", json!({"count": 1})),
+        ("ScaleOutCluster", json!({"count": 1})),
+        ("ModifyCluster", json!({"deletion_protection": true})),
+    ] {
+        let path = [("ClusterId", swarm), ("NodepoolId", "np1")];
+        let refusal = world.call(operation, &path, "", &body).await.expect_err(operation);
+        assert_eq!(refusal.code.as_str(), "NotSupported", "{operation}: {refusal}");
+        assert!(refusal.message.contains("is a Swarm cluster"), "{operation}: {refusal}");
+    }
+    for (operation, body) in [
+        ("AttachInstances", json!({"instances": ["i-1"]})),
+        ("RemoveClusterNode", Value::Null),
+        ("ResetNode", Value::Null),
+    ] {
+        let path = [("ClusterId", kubernetes.as_str()), ("Ip", "10.200.0.5"), ("InstanceId", "i-1")];
+        let refusal = world.call(operation, &path, "", &body).await.expect_err(operation);
+        assert!(refusal.message.contains("is a Kubernetes cluster"), "{operation}: {refusal}");
+    }
+    let wrong_body =
+        world.call("UpdateClusterSizeById", &[("ClusterId", swarm)], "", &json!({"num_of_nodes": 3})).await;
+    let refusal = wrong_body.unwrap_err();
+    assert_eq!(refusal.code.as_str(), "MissingParameter", "{refusal}");
+    let neither = world.call("CreateCluster", &[], "", &json!({"name": "x", "num_of_nodes": 1})).await.unwrap_err();
+    assert!(neither.message.contains("cluster_type"), "{neither}");
 }
 
 #[test]

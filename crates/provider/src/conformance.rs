@@ -11,8 +11,8 @@ use futures::{FutureExt, StreamExt, future::join_all};
 use ipnet::Ipv4Net;
 
 use crate::{
-    BalancerSpec, CPU_WEIGHT, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus, NetworkSpec,
-    OWNER_LABEL, ProviderError, ProviderEvent,
+    CPU_WEIGHT, HostService, HostServiceSpec, KIND_LABEL, MachinePower, MachineProvider, MachineSpec, MachineStatus,
+    NetworkSpec, OWNER_LABEL, ProviderError, ProviderEvent,
 };
 
 /// How long anything may take before the suite gives up on it.
@@ -57,12 +57,13 @@ pub async fn suite(bench: &Bench<'_>) {
     bench.machines().await;
     bench.restarts_keep_identity_and_disks().await;
     bench.conflicts().await;
+    bench.shared_volumes_outlive_machines().await;
     bench.leftovers_are_started().await;
     bench.ended_machines_are_started().await;
     bench.parallel_calls_agree().await;
     bench.others_are_left_alone().await;
     bench.events_are_seen().await;
-    bench.balancers().await;
+    bench.host_services().await;
     bench.nothing_is_left().await;
 }
 
@@ -84,7 +85,7 @@ impl Bench<'_> {
         assert_eq!(ok("look at an absent machine", self.provider.machine(&name).await), None);
         ok("delete an absent machine", self.provider.delete_machine(&name).await);
         ok("delete an absent network", self.provider.delete_network(&name).await);
-        ok("delete an absent balancer", self.provider.delete_balancer(&name).await);
+        ok("delete an absent balancer", self.provider.delete_host_service(&name).await);
         failed("restart an absent machine", self.provider.restart_machine(&name).await);
         failed("read an absent machine's console", self.provider.console(&name, 10).await);
         let capacity = ok("capacity", self.provider.capacity().await);
@@ -134,6 +135,24 @@ impl Bench<'_> {
         let inventory = ok("inventory", self.provider.inventory().await);
         assert!(inventory.machines.is_empty() && inventory.volumes.is_empty(), "{inventory:?}");
         assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), None);
+    }
+
+    async fn shared_volumes_outlive_machines(&self) {
+        let shared = self.name("cluster-shared");
+        let mut specs = [self.spec("s1", 20), self.spec("s2", 21)];
+        for spec in &mut specs {
+            spec.shared_volumes.insert("/shared".to_owned(), shared.clone());
+            ok("make a machine with a shared volume", self.provider.ensure_machine(spec).await);
+        }
+        for spec in &specs {
+            ok("delete a machine with a shared volume", self.provider.delete_machine(&spec.name).await);
+            let inventory = ok("inventory", self.provider.inventory().await);
+            assert!(inventory.volumes.contains(&shared), "{inventory:?}");
+        }
+        ok("delete a shared volume", self.provider.delete_volume(&shared).await);
+        ok("delete it again", self.provider.delete_volume(&shared).await);
+        let inventory = ok("inventory", self.provider.inventory().await);
+        assert!(inventory.volumes.is_empty(), "{inventory:?}");
     }
 
     async fn restarts_keep_identity_and_disks(&self) {
@@ -271,29 +290,35 @@ impl Bench<'_> {
         seen("a removal", &mut events, &spec.name).await;
     }
 
-    async fn balancers(&self) {
-        let mut spec = BalancerSpec {
+    async fn host_services(&self) {
+        let mut spec = HostServiceSpec {
+            service: HostService::Balancer,
+            config_hash: String::new(),
             name: self.name("balancer"),
             image: self.image.to_owned(),
             state_dir: self.state_dir.clone(),
         };
-        ok("make a balancer", self.provider.ensure_balancer(&spec).await);
+        ok("make a balancer", self.provider.ensure_host_service(&spec).await);
         let first = self.witness.balancer(&spec.name).await.expect("the balancer runs");
-        ok("find it", self.provider.ensure_balancer(&spec).await);
+        ok("find it", self.provider.ensure_host_service(&spec).await);
         assert_eq!(self.witness.balancer(&spec.name).await.as_ref(), Some(&first), "it is the same");
         let inventory = ok("inventory", self.provider.inventory().await);
         assert!(inventory.machines.is_empty(), "a balancer is no machine: {inventory:?}");
+        spec.config_hash = "another".to_owned();
+        ok("change its configuration", self.provider.ensure_host_service(&spec).await);
+        let reconfigured = self.witness.balancer(&spec.name).await.expect("the reconfigured balancer runs");
+        assert_ne!(first, reconfigured, "it was replaced");
         spec.image = self.other_image.to_owned();
-        ok("change its image", self.provider.ensure_balancer(&spec).await);
+        ok("change its image", self.provider.ensure_host_service(&spec).await);
         let second = self.witness.balancer(&spec.name).await.expect("the new balancer runs");
-        assert_ne!(first, second, "it was replaced");
+        assert_ne!(reconfigured, second, "it was replaced");
         let mut no_image = spec.clone();
         no_image.image = "sampan-conformance-absent:none".to_owned();
-        failed("a balancer without an image", self.provider.ensure_balancer(&no_image).await);
+        failed("a balancer without an image", self.provider.ensure_host_service(&no_image).await);
         assert_eq!(self.witness.balancer(&spec.name).await, Some(second), "the old one lives on");
-        conflict("they delete ours", self.neighbour.delete_balancer(&spec.name).await);
-        ok("delete it", self.provider.delete_balancer(&spec.name).await);
-        ok("delete it again", self.provider.delete_balancer(&spec.name).await);
+        conflict("they delete ours", self.neighbour.delete_host_service(&spec.name).await);
+        ok("delete it", self.provider.delete_host_service(&spec.name).await);
+        ok("delete it again", self.provider.delete_host_service(&spec.name).await);
         assert_eq!(self.witness.balancer(&spec.name).await, None);
     }
 
@@ -343,6 +368,7 @@ pub fn machine(id: &str, what: &str, image: &str, range: Ipv4Net, place: u32) ->
         env: BTreeMap::new(),
         mounts: Vec::new(),
         volumes: [("/data".to_owned(), "data".to_owned())].into(),
+        shared_volumes: BTreeMap::new(),
         cpu_millis: Some(1000),
         cpu_weight: CPU_WEIGHT,
         memory_bytes: Some(256 << 20),

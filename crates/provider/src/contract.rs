@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Label that everything we make carries; its value is the installation id.
 pub const OWNER_LABEL: &str = "io.sampan.owner";
 
-/// Label that tells our things apart: `machine`, `balancer`, `network` or `volume`.
+/// Label that tells our things apart: `machine`, `balancer`, `registry`, `network` or `volume`.
 pub const KIND_LABEL: &str = "io.sampan.kind";
 
 /// Why a provider call failed.
@@ -80,6 +80,10 @@ pub struct MachineSpec {
     pub mounts: Vec<Mount>,
     /// Named volumes: target path → volume name suffix (the full name is `<name>-<suffix>`); deleted with the machine.
     pub volumes: BTreeMap<String, String>,
+    /// Named volumes that several machines share: target path → full name, unique in the engine. They are made with the
+    /// first machine that has them, and stay until [`MachineProvider::delete_volume`].
+    #[serde(default)]
+    pub shared_volumes: BTreeMap<String, String>,
     /// CPU limit in thousandths of a core; `None`: no limit.
     pub cpu_millis: Option<u64>,
     /// How much processor time the machine gets, in proportion to others, when there is not enough for all;
@@ -121,15 +125,46 @@ pub struct MachineStatus {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The balancer: one container per installation, in the host's network namespace.
+/// What runs beside the machines, one container of each per installation, in the host's network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostService {
+    /// Stable ports and virtual IPs in front of machines.
+    Balancer,
+    /// The installation's image registry; it has no privilege and runs as the owner of its directory.
+    Registry,
+}
+
+impl HostService {
+    /// The value of [`KIND_LABEL`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Balancer => "balancer",
+            Self::Registry => "registry",
+        }
+    }
+    /// Where the service finds its directory.
+    pub fn state_target(self) -> &'static str {
+        match self {
+            Self::Balancer => "/var/lib/sampan-balancer",
+            Self::Registry => "/var/lib/sampan-registry",
+        }
+    }
+}
+
+/// A service of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BalancerSpec {
-    /// Container name: `sampan-<installation>-balancer`.
+pub struct HostServiceSpec {
+    /// Which.
+    pub service: HostService,
+    /// Container name: `sampan-<installation>-<service>`.
     pub name: String,
     /// Image reference.
     pub image: String,
-    /// Host directory with its configuration and control socket, mounted at `/var/lib/sampan-balancer`.
+    /// Host directory with its configuration and state, mounted at [`HostService::state_target`].
     pub state_dir: PathBuf,
+    /// Changes with a configuration that is read only at the start; empty where there is none.
+    pub config_hash: String,
 }
 
 /// Everything of ours that exists.
@@ -176,12 +211,14 @@ pub trait MachineProvider: Send + Sync + 'static {
     async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError>;
     /// Removes the machine and its volumes, running or not.
     async fn delete_machine(&self, name: &str) -> Result<(), ProviderError>;
+    /// Removes a shared volume; one that a machine uses is an error.
+    async fn delete_volume(&self, name: &str) -> Result<(), ProviderError>;
     /// The last `lines` lines that the machine wrote to its console.
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError>;
-    /// Makes and starts the balancer, or finds it; replaces one of another image.
-    async fn ensure_balancer(&self, spec: &BalancerSpec) -> Result<(), ProviderError>;
-    /// Removes the balancer.
-    async fn delete_balancer(&self, name: &str) -> Result<(), ProviderError>;
+    /// Makes and starts the service, or finds it; replaces one of another image, directory or configuration.
+    async fn ensure_host_service(&self, spec: &HostServiceSpec) -> Result<(), ProviderError>;
+    /// Removes the service's container; its directory stays.
+    async fn delete_host_service(&self, name: &str) -> Result<(), ProviderError>;
     /// Everything that carries our owner label.
     async fn inventory(&self) -> Result<Inventory, ProviderError>;
     /// Ranges in use by host routes and by networks that are not ours.

@@ -24,7 +24,7 @@ pub use faults::{Fault, FaultPlan, FaultPoint};
 use state::State;
 
 use crate::{
-    BalancerSpec, HostCapacity, Inventory, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, ProviderError,
+    HostCapacity, HostServiceSpec, Inventory, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, ProviderError,
     ProviderEvent,
 };
 
@@ -133,9 +133,9 @@ impl MemoryProvider {
         self.state().machines_of(&self.owner)
     }
 
-    /// Our balancers, with the number of times each was made.
-    pub fn balancers(&self) -> Vec<(BalancerSpec, u64)> {
-        self.state().balancers_of(&self.owner)
+    /// Our host_services, with the number of times each was made.
+    pub fn host_services(&self) -> Vec<(HostServiceSpec, u64)> {
+        self.state().host_services_of(&self.owner)
     }
 
     /// Whether nothing at all of ours is left.
@@ -269,19 +269,23 @@ impl MachineProvider for MemoryProvider {
         .await
     }
 
+    async fn delete_volume(&self, name: &str) -> Result<(), ProviderError> {
+        self.simple("delete_volume", name, |state| state.delete_volume(&self.owner, name)).await
+    }
+
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
         self.simple("console", name, |state| state.console(&self.owner, name, lines)).await
     }
 
-    async fn ensure_balancer(&self, spec: &BalancerSpec) -> Result<(), ProviderError> {
+    async fn ensure_host_service(&self, spec: &HostServiceSpec) -> Result<(), ProviderError> {
         let midway = |state: &mut State| {
-            let _ = state.remove_other_balancer(&self.owner, spec);
+            let _ = state.remove_other_host_service(&self.owner, spec);
         };
-        self.call("ensure_balancer", &spec.name, midway, |state| state.ensure_balancer(&self.owner, spec)).await
+        self.call("ensure_host_service", &spec.name, midway, |state| state.ensure_host_service(&self.owner, spec)).await
     }
 
-    async fn delete_balancer(&self, name: &str) -> Result<(), ProviderError> {
-        self.simple("delete_balancer", name, |state| state.delete_balancer(&self.owner, name)).await
+    async fn delete_host_service(&self, name: &str) -> Result<(), ProviderError> {
+        self.simple("delete_host_service", name, |state| state.delete_host_service(&self.owner, name)).await
     }
 
     async fn inventory(&self) -> Result<Inventory, ProviderError> {

@@ -21,8 +21,8 @@ impl Witness for Eyes {
     }
 
     async fn balancer(&self, name: &str) -> Option<String> {
-        let balancers = self.0.balancers();
-        let found = balancers.iter().find(|(spec, _)| spec.name == name);
+        let host_services = self.0.host_services();
+        let found = host_services.iter().find(|(spec, _)| spec.name == name);
         found.map(|(_, made)| made.to_string())
     }
 }

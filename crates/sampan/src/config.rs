@@ -17,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) network: Network,
     pub(crate) docker: Docker,
     pub(crate) kubernetes: Kubernetes,
+    pub(crate) registry: Registry,
     pub(crate) quota: Quotas,
     pub(crate) limits: Limits,
 }
@@ -53,6 +54,8 @@ pub(crate) struct Network {
     pub(crate) public_address: Ipv4Addr,
     /// First and last port for public endpoints; each is probed before it is taken.
     pub(crate) public_ports: (u16, u16),
+    /// Applications of Swarm clusters that name only a prefix are found at `<prefix>.<cluster>.<region>.<this>`.
+    pub(crate) routing_suffix: String,
 }
 
 impl Default for Network {
@@ -62,6 +65,8 @@ impl Default for Network {
             create_referenced: true,
             public_address: Ipv4Addr::LOCALHOST,
             public_ports: (36400, 36999),
+            // Names below it lead to this host by themselves.
+            routing_suffix: "localhost".into(),
         }
     }
 }
@@ -91,6 +96,22 @@ pub(crate) struct Kubernetes {
 impl Default for Kubernetes {
     fn default() -> Self {
         Self { unknown_version: UnknownVersion::Nearest }
+    }
+}
+
+/// `[registry]`: the installation's image registry
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Registry {
+    /// Runs while there are clusters of the Swarm edition.
+    pub(crate) enabled: bool,
+    /// First and last port on 127.0.0.1; one that is free is taken and kept.
+    pub(crate) ports: (u16, u16),
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { enabled: true, ports: (5000, 5099) }
     }
 }
 
@@ -133,6 +154,20 @@ impl Config {
         let (first, last) = self.network.public_ports;
         if first < 1024 || last < first {
             bail!("network.public_ports must be [first, last] with 1024 <= first <= last");
+        }
+        let (first, last) = self.registry.ports;
+        if first < 1024 || last < first {
+            bail!("registry.ports must be [first, last] with 1024 <= first <= last");
+        }
+        let suffix = &self.network.routing_suffix;
+        let is_label = |part: &str| {
+            (1..=63).contains(&part.len())
+                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        if suffix.len() > 63 || !suffix.split('.').all(is_label) {
+            bail!(
+                "network.routing_suffix {suffix:?} must be a domain name of at most 63 characters, such as apps.example"
+            );
         }
         if self.server.body_bytes_max < 4096 {
             bail!("server.body_bytes_max must be at least 4096");

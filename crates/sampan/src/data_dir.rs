@@ -39,8 +39,13 @@ impl DataDir {
         let dir = Self { root };
         dir.refuse_foreign()?;
         set_mode(&dir.root, 0o711)?;
-        for (path, mode) in [(dir.agents(), 0o711), (dir.balancer(), 0o700), (dir.images(), 0o755), (dir.tls(), 0o700)]
-        {
+        for (path, mode) in [
+            (dir.agents(), 0o711),
+            (dir.balancer(), 0o700),
+            (dir.images(), 0o755),
+            (dir.registry(), 0o700),
+            (dir.tls(), 0o700),
+        ] {
             make_dir(&path, mode)?;
             set_mode(&path, mode)?;
         }
@@ -49,7 +54,7 @@ impl DataDir {
 
     /// A data directory has a database, or nothing but a configuration, logs and keys that were put there for it.
     fn refuse_foreign(&self) -> anyhow::Result<()> {
-        const OURS: [&str; 6] = ["agents", "balancer", "images", "tls", "lock", "installation"];
+        const OURS: [&str; 7] = ["agents", "balancer", "images", "registry", "tls", "lock", "installation"];
         if self.database().exists() {
             return Ok(());
         }
@@ -94,6 +99,9 @@ impl DataDir {
     }
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.root.join("registry")
     }
     pub(crate) fn tls(&self) -> PathBuf {
         self.root.join("tls")

@@ -10,6 +10,7 @@ mod data_dir;
 mod glue;
 mod housekeeping;
 mod logging;
+mod master;
 mod output;
 mod serve;
 
@@ -62,6 +63,14 @@ enum Command {
     /// Machines of the inventory
     #[command(subcommand)]
     Machine(commands::machine::Command),
+    /// Applications of a Swarm cluster
+    #[command(subcommand)]
+    App(commands::app::Command),
+    /// Links that redeploy an application or scale a service
+    #[command(subcommand)]
+    Trigger(commands::trigger::Command),
+    /// Print shell lines that point Docker's clients at a Swarm cluster
+    DockerEnv(commands::docker_env::Arguments),
     /// Images that nodes can run without any registry
     #[command(subcommand)]
     Image(commands::image::Command),
@@ -77,6 +86,18 @@ enum Command {
     /// The agent on a machine (started by the machine itself)
     #[command(hide = true)]
     Node,
+    /// The master of a Swarm cluster (started by its machine)
+    #[command(hide = true)]
+    Master(commands::swarm::Arguments),
+    /// L7 routing on a node of a Swarm cluster (started by its machine)
+    #[command(hide = true)]
+    Router(commands::swarm::Arguments),
+    /// Volume plug-ins on a node of a Swarm cluster (started by its machine)
+    #[command(hide = true)]
+    Volumes(commands::swarm::Arguments),
+    /// Holds a network namespace (started by a router or a master)
+    #[command(hide = true)]
+    Pause,
     /// The balancer (started by the server in a container)
     #[command(hide = true)]
     Balancer(commands::balancer::Arguments),
@@ -84,6 +105,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Pause) {
+        return match sampan_swarm::door::pause() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let outcome = runtime(&cli.command).and_then(|runtime| runtime.block_on(Box::pin(run(cli))));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,7 +128,9 @@ fn main() -> ExitCode {
 /// Agents and clients are single-threaded: there may be many of them on one host.
 fn runtime(command: &Command) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Serve(_) | Command::Balancer(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Serve(_) | Command::Balancer(_) | Command::Master(_) | Command::Router(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     Ok(builder.enable_all().build()?)
@@ -114,6 +146,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Nodepool(command) => commands::nodepool::run(&global, command).await,
         Command::Task(command) => commands::task::run(&global, command).await,
         Command::Machine(command) => commands::machine::run(&global, command).await,
+        Command::App(command) => Box::pin(commands::app::run(&global, command)).await,
+        Command::Trigger(command) => commands::trigger::run(&global, command).await,
+        Command::DockerEnv(arguments) => commands::docker_env::run(&global, arguments).await,
         Command::Image(command) => commands::image::run(&global, command),
         Command::Doctor => commands::doctor::run(&global).await,
         Command::Purge(arguments) => commands::purge::run(&global, arguments).await,
@@ -122,6 +157,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Node => commands::node::run().await,
+        Command::Master(arguments) => commands::swarm::master(&arguments).await,
+        Command::Router(arguments) => commands::swarm::router(&arguments).await,
+        Command::Volumes(arguments) => commands::swarm::volumes(&arguments).await,
+        // Answered before there is a runtime.
+        Command::Pause => Ok(()),
         Command::Balancer(arguments) => commands::balancer::run(arguments).await,
     }
 }

@@ -10,13 +10,15 @@ use std::{
 use anyhow::{Context as _, bail};
 use sampan_agents::tunnel::AgentHub;
 use sampan_control::{
+    generations::ByGeneration,
     kubernetes::{HostFacts, Images, access::TunnelAccess, vault::Vault},
     ports,
-    reconcile::{Controllers, Handle, machine_token},
-    service::{Service, SystemClock},
+    reconcile::{self, Blueprints, Controllers, Handle, machine_token},
+    service::{self, Service, SystemClock, credentials::Credentials},
+    swarm::{access::SwarmAccess, applications::MasterApplications, vault::SwarmVault},
 };
 use sampan_gateway::edge::{Gateway, GatewayParts, Gauge, Limits, keys::Keys, listen, tls};
-use sampan_provider::{BalancerSpec, MachineProvider, docker::DockerProvider};
+use sampan_provider::{HostService, HostServiceSpec, MachineProvider, docker::DockerProvider};
 use sampan_store::{
     Batch, MasterKey, Store, StoreOptions,
     model::{AccessKey, Cluster, Machine, Setting, Task, TaskState, Timestamp, new_token},
@@ -34,7 +36,12 @@ use crate::{
     commands,
     config::Config,
     data_dir::{Access, DataDir},
-    glue::{BundleBlueprints, DockerBalancing, DockerRanges, HubAgents, VaultCredentials, images::ImageStore},
+    glue::{
+        BundleBlueprints, DockerBalancing, DockerRanges, HubAgents, SwarmBlueprints, SwarmCredentials,
+        VaultCredentials,
+        images::ImageStore,
+        registry::{self, Registry},
+    },
     housekeeping,
 };
 
@@ -67,7 +74,8 @@ struct Server {
     gateway: Arc<Gateway>,
     controllers: Handle,
     hub: Arc<AgentHub>,
-    housekeeping: AbortHandle,
+    /// What goes on beside until the server stops.
+    housekeeping: Vec<AbortHandle>,
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<()> {
@@ -82,8 +90,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     let store = open_store(&dir, &config, arguments.key_file.as_deref()).await?;
     let installation = installation_id(&store, &dir).await?;
     let key = root_key(&store).await?;
-    dir.write_access(&access(&http, &https, &config, &key)?)?;
-    let server = start(&dir, &config, &bundle, store, &installation).await?;
+    let access = access(&http, &https, &config, &key)?;
+    let endpoint_url = format!("{}://{}", access.protocol, access.endpoint);
+    dir.write_access(&access)?;
+    let server = start(&dir, &config, &bundle, store, &installation, &endpoint_url).await?;
     let (stop, stopped) = watch::channel(false);
     let mut listeners = Vec::new();
     if let Some(listener) = http {
@@ -105,7 +115,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     for listener in listeners {
         let _ = listener.await;
     }
-    server.housekeeping.abort();
+    server.housekeeping.iter().for_each(AbortHandle::abort);
     server.controllers.stop().await;
     server.hub.shutdown().await;
     server.store.close().await;
@@ -221,7 +231,12 @@ async fn start(
     bundle: &Bundle,
     store: Store,
     installation: &str,
+    endpoint_url: &str,
 ) -> anyhow::Result<Server> {
+    let registry_port = match config.registry.enabled {
+        true => Some(registry::port(&store, config.registry.ports).await?),
+        false => None,
+    };
     ImageStore::open(&dir.images())?.take_over(&bundle.images_path())?;
     let provider = DockerProvider::connect(installation)?.with_memory_reserve(config.docker.memory_reserve_mib);
     let facts = Arc::new(survey(&provider).await);
@@ -229,15 +244,35 @@ async fn start(
     let hub = start_hub(dir, &store)?;
     let agents = Arc::new(HubAgents::new(Arc::clone(&hub)));
     let vault = Vault::new(store.clone());
-    let access = TunnelAccess::new(
-        Arc::new(vault.clone()),
-        Arc::clone(&agents) as Arc<_>,
-        images(bundle),
-        facts.name_servers.clone(),
-    );
+    let swarm_vault = SwarmVault::new(store.clone(), config.network.public_address);
+    let dialer: Arc<dyn ports::Dialer> = Arc::clone(&agents) as Arc<_>;
+    let kubernetes =
+        TunnelAccess::new(Arc::new(vault.clone()), Arc::clone(&dialer), images(bundle), facts.name_servers.clone());
+    let applications = MasterApplications::new(Arc::new(swarm_vault.clone()), Arc::clone(&dialer));
+    let swarm = SwarmAccess::new(Arc::new(swarm_vault.clone()), dialer, kubernetes.announcer());
+    let access: ByGeneration<dyn ports::ClusterAccess> = ByGeneration { kubernetes, swarm };
+    let blueprints: ByGeneration<dyn Blueprints> = ByGeneration {
+        kubernetes: Arc::new(BundleBlueprints {
+            vault: vault.clone(),
+            images: images(bundle),
+            facts: Arc::clone(&facts),
+        }),
+        swarm: Arc::new(SwarmBlueprints {
+            vault: swarm_vault.clone(),
+            routing_suffix: config.network.routing_suffix.clone(),
+            registry_port,
+            facts: Arc::clone(&facts),
+        }),
+    };
+    let credentials: ByGeneration<dyn Credentials> = ByGeneration {
+        kubernetes: Arc::new(VaultCredentials { vault }),
+        swarm: Arc::new(SwarmCredentials { vault: swarm_vault }),
+    };
     let balancing = Arc::new(DockerBalancing::new(
         Arc::clone(&provider),
-        BalancerSpec {
+        HostServiceSpec {
+            service: HostService::Balancer,
+            config_hash: String::new(),
             name: sampan_control::reconcile::Names::new(installation).balancer(),
             image: bundle.node_image.clone(),
             state_dir: dir.balancer(),
@@ -255,24 +290,40 @@ async fn start(
         store: store.clone(),
         provider: Arc::clone(&provider),
         agents: agents as Arc<_>,
-        access,
+        access: Arc::new(access),
         balancing,
-        blueprints: Arc::new(BundleBlueprints {
-            vault: vault.clone(),
-            images: images(bundle),
-            facts: Arc::clone(&facts),
-        }),
+        blueprints: Arc::new(blueprints),
         clock: Arc::clone(&clock),
-        settings: control_settings(dir, config, bundle, installation, &facts),
+        settings: reconcile::Settings { registry_port, ..control_settings(dir, config, bundle, installation, &facts) },
     }
     .start();
-    let service =
-        Service::new(store.clone(), service_settings(config, bundle)?, clock, Arc::new(VaultCredentials { vault }));
+    let settings =
+        service::Settings { registry_port, endpoint_url: endpoint_url.to_owned(), ..service_settings(config, bundle)? };
+    let service = Service::new(store.clone(), settings, clock, Arc::new(credentials));
     service.set_range_source(Arc::new(DockerRanges { provider: Arc::clone(&provider) }));
     service.set_host(facts);
+    service.set_applications(Arc::new(applications));
+    let registry = registry_port.map(|port| {
+        let registry = Registry {
+            store: store.clone(),
+            provider: Arc::clone(&provider),
+            name: sampan_control::reconcile::Names::new(installation).registry(),
+            image: bundle.node_image.clone(),
+            dir: dir.registry(),
+            endpoint_url: endpoint_url.to_owned(),
+            ca: endpoint_url.starts_with("https").then(|| dir.tls().join("ca.pem")),
+        };
+        registry.keep(port)
+    });
     let gateway = gateway(config, store.clone(), Arc::new(service)).await?;
     let housekeeping = housekeeping::start(store.clone());
-    Ok(Server { store, gateway, controllers, hub, housekeeping })
+    Ok(Server {
+        store,
+        gateway,
+        controllers,
+        hub,
+        housekeeping: vec![housekeeping].into_iter().chain(registry).collect(),
+    })
 }
 
 /// Asks the engine about the host; a server also starts without one, and says so.
@@ -320,7 +371,7 @@ fn images(bundle: &Bundle) -> Images {
 }
 
 async fn gateway(config: &Config, store: Store, service: Arc<Service>) -> anyhow::Result<Arc<Gateway>> {
-    let counted = store.clone();
+    let (counted, notified) = (store.clone(), store.clone());
     let parts = GatewayParts {
         service,
         keys: Keys::load(store.clone()).await?,
@@ -331,6 +382,7 @@ async fn gateway(config: &Config, store: Store, service: Arc<Service>) -> anyhow
             requests_max: config.server.requests_max,
             timeout: Duration::from_secs(config.server.request_timeout_seconds),
         },
+        registry_token: Box::new(move |given| registry::is_token(&notified, given)),
         region_id: config.server.region.clone(),
         gauges: Box::new(move || gauges(&counted)),
     };
@@ -387,6 +439,7 @@ fn control_settings(
         agents_dir: dir.agents(),
         images_dir: dir.images(),
         public_ip: config.network.public_address,
+        registry_port: None,
         public_ports: reconcile::PublicPorts::of(config.network.public_address.into(), first..=last),
         limits: ports::Limits {
             drain: Duration::from_secs(config.limits.drain_seconds),

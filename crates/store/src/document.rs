@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::StoreError;
 use crate::backend::RawObject;
-use crate::model::{AccessKey, Cluster, KubeCredential, Machine, NodePool, Setting, Task, VSwitch, Vpc};
+use crate::model::{AccessKey, Cluster, KubeCredential, Machine, NodePool, Setting, Task, Trigger, VSwitch, Vpc};
 
 /// What kind of document it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,11 +33,13 @@ pub enum Kind {
     KubeCredential,
     /// [`Setting`].
     Setting,
+    /// [`Trigger`]; its parent is the cluster.
+    Trigger,
 }
 
 impl Kind {
     /// Every kind, in the order of declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cluster,
         Self::NodePool,
         Self::Machine,
@@ -47,6 +49,7 @@ impl Kind {
         Self::AccessKey,
         Self::KubeCredential,
         Self::Setting,
+        Self::Trigger,
     ];
 
     /// The name under which documents of this kind are stored; never changes.
@@ -61,6 +64,7 @@ impl Kind {
             Self::AccessKey => "access_key",
             Self::KubeCredential => "kube_credential",
             Self::Setting => "setting",
+            Self::Trigger => "trigger",
         }
     }
 
@@ -118,6 +122,7 @@ documents! {
     AccessKey: |_this| None;
     KubeCredential: |this| Some(&this.cluster_id);
     Setting: |_this| None;
+    Trigger: |this| Some(&this.cluster_id);
 }
 
 /// A [`Versioned`] document whose type is known by its kind.

@@ -259,6 +259,8 @@ pub struct CreateContainer {
     pub name: Option<String>,
     /// Body of `POST /containers/create` as Docker documents it. Scheduling expressions are `constraint:`, `affinity:` and
     /// `reschedule:` entries of `Env`. A network mode of `default`, `bridge` or nothing means the cluster's overlay.
+    /// `NetworkingConfig` may name several networks: the container is created in that of its network mode and connected to the
+    /// others before [`Engines::create`] answers (engines take one at creation).
     pub body: Value,
     /// Credentials for pulling the image, as in the header `X-Registry-Auth`.
     pub registry_auth: Option<String>,

@@ -111,6 +111,15 @@ pub(crate) fn kubeadm(kubernetes: &Kubernetes) -> Result<Artifact> {
     kubeadm.make(&toolchain()?)
 }
 
+/// Builds the S3 server that end-to-end tests mount buckets of; no installation needs it.
+///
+/// # Errors
+/// When it does not build; the error carries the end of its log.
+pub(crate) fn s3_server() -> Result<Artifact> {
+    let server = plain("s3-server", "s3-server", "github.com/versity/versitygw/cmd/versitygw", Vec::new());
+    server.make(&toolchain()?)
+}
+
 fn toolchain() -> Result<String> {
     process::output(Command::new("go").args(["env", "GOVERSION", "GOOS", "GOARCH"]))
 }

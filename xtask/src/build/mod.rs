@@ -13,11 +13,12 @@ mod rootfs;
 mod rust;
 mod tree;
 
+use std::fs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::host;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Also build kubeadm and its images, which the benchmark compares with.
     #[arg(long)]
     pub(crate) peer: bool,
+    /// Also build the S3 server that the end-to-end tests mount buckets of.
+    #[arg(long)]
+    pub(crate) s3_server: bool,
 }
 
 /// What is made beside the Go executables.
@@ -62,9 +66,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.peer {
         peer::write(&config, &go, &others.rootfs, &images)?;
     }
+    if options.s3_server {
+        s3_server()?;
+    }
     cache::prune()?;
     eprintln!("built {node} and {} in {}", paths::bundle().display(), seconds(start.elapsed()));
     Ok(())
+}
+
+fn s3_server() -> Result<()> {
+    let built = go::s3_server()?;
+    let path = paths::s3_server();
+    let dir = path.parent().context("a path without a directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    oci::link_or_copy(&built.path, &path)
 }
 
 /// Linkers and package downloads leave cores idle, so Go and the rest are made side by side.

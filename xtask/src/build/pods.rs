@@ -138,9 +138,8 @@ fn single(name: &str, executable: &Artifact) -> Result<Layer> {
 
 fn base_layer(packages: &Artifact) -> Result<Layer> {
     const WGET: &str = include_str!("pods/wget.sh");
-    let key = Key::new("pod base 1").with(&packages.key).with(WGET).with(PASSWD).with(GROUP);
+    let key = Key::new("pod base 2").with(&packages.key).with(WGET).with(PASSWD).with(GROUP);
     layer::layer("pod-base", key, |tree| {
-        layer::copy_packages(tree, &packages.path, &layer::Below::new())?;
         let there = layer::listing(&packages.path)?;
         for applet in busybox_applets(packages)? {
             let path = format!("bin/{applet}");
@@ -158,7 +157,8 @@ fn base_layer(packages: &Artifact) -> Result<Layer> {
         }
         tree.file("etc/passwd", 0o644, PASSWD)?;
         tree.file("etc/group", 0o644, GROUP)?;
-        tree.file("etc/nsswitch.conf", 0o644, "hosts: files dns\n")
+        tree.file("etc/nsswitch.conf", 0o644, "hosts: files dns\n")?;
+        layer::copy_packages(tree, &packages.path, &layer::Below::new())
     })
 }
 
@@ -179,9 +179,8 @@ fn nginx_layer(base: &Artifact, packages: &Artifact) -> Result<Layer> {
     const MAIN: &str = include_str!("pods/nginx.conf");
     const SITE: &str = include_str!("pods/nginx-default.conf");
     const FAILED: &str = include_str!("pods/nginx-50x.html");
-    let key = Key::new("nginx 1").with(&base.key).with(&packages.key).with(MAIN).with(SITE).with(FAILED);
+    let key = Key::new("nginx 2").with(&base.key).with(&packages.key).with(MAIN).with(SITE).with(FAILED);
     layer::layer("nginx", key, |tree| {
-        layer::copy_packages(tree, &packages.path, &layer::listing(&base.path)?)?;
         tree.file("etc/nginx/nginx.conf", 0o644, MAIN)?;
         tree.dir("etc/nginx/conf.d", 0o755)?;
         tree.file("etc/nginx/conf.d/default.conf", 0o644, SITE)?;
@@ -190,7 +189,8 @@ fn nginx_layer(base: &Artifact, packages: &Artifact) -> Result<Layer> {
             tree.dir(dir, 0o755)?;
         }
         tree.symlink("var/log/nginx/access.log", "/dev/stdout")?;
-        tree.symlink("var/log/nginx/error.log", "/dev/stderr")
+        tree.symlink("var/log/nginx/error.log", "/dev/stderr")?;
+        layer::copy_packages(tree, &packages.path, &layer::listing(&base.path)?)
     })
 }
 
@@ -198,15 +198,15 @@ fn agnhost_tools_layer(base: &Artifact, packages: &Artifact) -> Result<Layer> {
     // Upstream's tests of supplemental groups look for this user and group.
     let passwd = format!("{PASSWD}user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n");
     let group = format!("{GROUP}user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n");
-    let key = Key::new("agnhost tools 1").with(&base.key).with(&packages.key).with(&passwd).with(&group);
+    let key = Key::new("agnhost tools 2").with(&base.key).with(&packages.key).with(&passwd).with(&group);
     layer::layer("agnhost-tools", key, |tree: &mut LayerTree| {
-        layer::copy_packages(tree, &packages.path, &layer::listing(&base.path)?)?;
         tree.dir("uploads", 0o755)?;
         // Debian picks one of several implementations when it configures the package.
         tree.symlink("bin/nc", "nc.openbsd")?;
         tree.symlink("usr/local/bin/iperf", "/usr/bin/iperf")?;
         tree.symlink("agnhost-2", "agnhost")?;
         tree.file("etc/passwd", 0o644, &passwd)?;
-        tree.file("etc/group", 0o644, &group)
+        tree.file("etc/group", 0o644, &group)?;
+        layer::copy_packages(tree, &packages.path, &layer::listing(&base.path)?)
     })
 }

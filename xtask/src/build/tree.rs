@@ -1,5 +1,6 @@
 //! Writing tar streams whose bytes depend only on what is put in.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -7,13 +8,22 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tar::{Builder, EntryType, Header};
 
-/// Writes a tar stream: owner root, time zero, no host state.
-pub(crate) struct Tree<W: Write>(Builder<W>);
+/// Writes a tar stream: owner root, time zero, no host state. Every path is in it once, as it was added first: Docker refuses
+/// layers with a path twice.
+pub(crate) struct Tree<W: Write> {
+    stream: Builder<W>,
+    paths: HashSet<String>,
+}
 
 impl<W: Write> Tree<W> {
     /// Starts a stream.
     pub(crate) fn new(to: W) -> Self {
-        Self(Builder::new(to))
+        Self { stream: Builder::new(to), paths: HashSet::new() }
+    }
+
+    /// Whether the path is new; it is not from then on.
+    fn is_new(&mut self, path: &str) -> bool {
+        self.paths.insert(path.trim_matches('/').to_owned())
     }
 
     /// Adds a directory.
@@ -21,8 +31,11 @@ impl<W: Write> Tree<W> {
     /// # Errors
     /// When the stream cannot be written.
     pub(crate) fn dir(&mut self, path: &str, mode: u32) -> Result<()> {
+        if !self.is_new(path) {
+            return Ok(());
+        }
         let mut header = header(EntryType::Directory, mode, 0);
-        self.0.append_data(&mut header, format!("{path}/"), io::empty()).with_context(|| writing(path))
+        self.stream.append_data(&mut header, format!("{path}/"), io::empty()).with_context(|| writing(path))
     }
 
     /// Adds a file with this content.
@@ -49,8 +62,11 @@ impl<W: Write> Tree<W> {
     /// # Errors
     /// When the content cannot be read or the stream not be written.
     pub(crate) fn data(&mut self, path: &str, mode: u32, size: u64, content: impl Read) -> Result<()> {
+        if !self.is_new(path) {
+            return Ok(());
+        }
         let mut header = header(EntryType::Regular, mode, size);
-        self.0.append_data(&mut header, path, content).with_context(|| writing(path))
+        self.stream.append_data(&mut header, path, content).with_context(|| writing(path))
     }
 
     /// Adds a symbolic link.
@@ -58,8 +74,11 @@ impl<W: Write> Tree<W> {
     /// # Errors
     /// When the stream cannot be written.
     pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
+        if !self.is_new(path) {
+            return Ok(());
+        }
         let mut header = header(EntryType::Symlink, 0o777, 0);
-        self.0.append_link(&mut header, path, target).with_context(|| writing(path))
+        self.stream.append_link(&mut header, path, target).with_context(|| writing(path))
     }
 
     /// Adds another name of a file that is already in the stream.
@@ -67,8 +86,11 @@ impl<W: Write> Tree<W> {
     /// # Errors
     /// When the stream cannot be written.
     pub(crate) fn hard_link(&mut self, path: &str, target: &str) -> Result<()> {
+        if !self.is_new(path) {
+            return Ok(());
+        }
         let mut header = header(EntryType::Link, 0o755, 0);
-        self.0.append_link(&mut header, path, target).with_context(|| writing(path))
+        self.stream.append_link(&mut header, path, target).with_context(|| writing(path))
     }
 
     /// Ends the stream and returns what it was written to.
@@ -76,7 +98,7 @@ impl<W: Write> Tree<W> {
     /// # Errors
     /// When the stream cannot be written.
     pub(crate) fn finish(self) -> Result<W> {
-        let mut to = self.0.into_inner().context("cannot end the tar stream")?;
+        let mut to = self.stream.into_inner().context("cannot end the tar stream")?;
         to.flush().context("cannot write the tar stream")?;
         Ok(to)
     }

@@ -9,6 +9,7 @@ mod board;
 mod check;
 mod container;
 mod files;
+mod forward;
 mod layout;
 mod log;
 mod mirror;

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{check::check, files, mirror::Mirror, routes, supervisor::Supervisor, unit::Context};
+use super::{check::check, files, forward::Forwards, mirror::Mirror, routes, supervisor::Supervisor, unit::Context};
 use crate::{disk, spec::NodeSpec};
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -56,6 +56,7 @@ pub(crate) struct Reconciler {
     context: Context,
     supervisor: Supervisor,
     mirror: Option<Mirror>,
+    forwards: Forwards,
     spec: Option<Arc<NodeSpec>>,
     /// Hash of the spec on disk, for whoever asks.
     stored_hash: watch::Sender<String>,
@@ -68,7 +69,17 @@ impl Reconciler {
     pub(crate) fn new(settings: Settings, context: Context, stored_hash: watch::Sender<String>) -> Self {
         let supervisor = Supervisor::new(context.clone());
         let look = Instant::now();
-        Self { settings, context, supervisor, mirror: None, spec: None, stored_hash, retry: RETRY_MIN, look }
+        Self {
+            settings,
+            context,
+            supervisor,
+            mirror: None,
+            forwards: Forwards::default(),
+            spec: None,
+            stored_hash,
+            retry: RETRY_MIN,
+            look,
+        }
     }
 
     /// Applies the spec on disk, then every new one, until `stop`; then stops all processes.
@@ -171,10 +182,12 @@ impl Reconciler {
         }
         let mirror = self.apply_mirror(spec.registry_mirror).await;
         board.set_problem("mirror", mirror.as_ref().err().cloned());
+        let forwards = self.forwards.apply(&spec.forwards).await;
+        board.set_problem("forwards", forwards.as_ref().err().cloned());
         self.supervisor.apply(&spec.processes);
         let routes = routes::apply(&self.context.children, &spec.routes).await;
         board.set_problem("routes", routes.as_ref().err().cloned());
-        routes.is_ok() && mirror.is_ok()
+        routes.is_ok() && mirror.is_ok() && forwards.is_ok()
     }
 
     async fn apply_mirror(&mut self, wanted: bool) -> Result<(), String> {

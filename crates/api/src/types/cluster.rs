@@ -63,7 +63,7 @@ wire! {
         pub cluster_spec: String,
         /// `Default`, `Serverless` or `Edge`.
         pub profile: String,
-        /// `initial`, `running`, `failed`, `updating`, `scaling`, `deleting`, ….
+        /// `initial` (Swarm: `launching`), `running`, `failed`, `updating`, `scaling`, `deleting`, ….
         pub state: String,
         /// The region.
         pub region_id: String,
@@ -152,6 +152,12 @@ wire! {
         pub control_plane_config: Option<ControlPlaneConfig>,
         /// Endpoints of the API server.
         pub control_plane_endpoints_config: Option<ControlPlaneEndpointsConfig>,
+        /// Swarm: where the cluster's load balancer takes HTTP for the applications.
+        pub routing_url: Option<String>,
+        /// Swarm: address of the installation's image registry, the same on the host and on every node.
+        pub registry: Option<String>,
+        /// Swarm: addresses of the further listeners that applications asked for, by name.
+        pub listeners: Option<BTreeMap<String, String>>,
     }
 
     /// RAM roles for service accounts.

@@ -14,7 +14,9 @@ pub mod event;
 pub mod machine;
 pub mod node;
 pub mod node_pool;
+pub mod swarm;
 pub mod task;
+pub mod trigger;
 
 pub use account::*;
 pub use cluster::*;
@@ -27,4 +29,6 @@ pub use event::*;
 pub use machine::*;
 pub use node::*;
 pub use node_pool::*;
+pub use swarm::*;
 pub use task::*;
+pub use trigger::*;

@@ -20,7 +20,6 @@ use kube::{
 use sampan_store::model::{Cluster, Fault, Outcome, Taint};
 use tokio::{sync::broadcast, task::AbortHandle};
 
-pub use super::connect::{Dialer, Stream};
 use super::{
     addons::{COREDNS_ADDON, Images, base_manifests, is_wanted},
     apply::apply,
@@ -28,7 +27,7 @@ use super::{
     pki::Pki,
     watch,
 };
-use crate::ports::{ApiReadiness, BasePart, ClusterAccess, DrainOutcome, NodeView, NodeWanted};
+use crate::ports::{ApiReadiness, BasePart, ClusterAccess, Dialer, DrainOutcome, NodeView, NodeWanted};
 
 /// Time for one request; the API server's own limit for ordinary requests is a minute.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,6 +103,11 @@ impl TunnelAccess {
     /// `Unavailable` while the cluster has no control plane machine; as [`Directory::pki`].
     pub async fn client(&self, cluster_id: &str) -> Outcome<Client> {
         client(&*self.directory, &self.dialer, &self.entries, cluster_id).await
+    }
+
+    /// Where it announces clusters whose nodes changed; others may announce there, too.
+    pub fn announcer(&self) -> broadcast::Sender<String> {
+        self.changes.clone()
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {

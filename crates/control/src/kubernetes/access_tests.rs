@@ -21,11 +21,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Pki,
-    access::{Dialer, Directory, Stream, TunnelAccess},
+    access::{Directory, TunnelAccess},
     generate,
     tests::{sample_cluster, sample_control_plane, sample_images},
 };
-use crate::ports::{ApiReadiness, ClusterAccess as _, DrainOutcome, NodeReadiness};
+use crate::ports::{ApiReadiness, ClusterAccess as _, Dialer, DrainOutcome, NodeReadiness, Stream};
 
 /// Answers for requests in the order in which they are expected: method and path, status, body.
 type Script = Arc<Mutex<VecDeque<(&'static str, u16, Value)>>>;

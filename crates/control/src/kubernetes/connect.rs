@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -24,10 +23,10 @@ use kube::{Client, client::Body};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sampan_store::model::{Fault, Outcome};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{API_PORT, pki::Pki};
+use crate::ports::{Dialer, Stream};
 
 /// Time for opening a stream through the tunnel and for the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,17 +34,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle connections kept per cluster.
 const IDLE_MAX: usize = 2;
-
-/// Bytes in both directions.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// Opens connections as a machine would.
-#[async_trait]
-pub trait Dialer: Send + Sync + 'static {
-    /// Connects to `address` (`127.0.0.1:6443`) as seen by the machine.
-    async fn dial(&self, machine_id: &str, address: &str) -> io::Result<Box<dyn Stream>>;
-}
 
 /// A client for the API server that runs on the machine, as the cluster's administrator.
 ///

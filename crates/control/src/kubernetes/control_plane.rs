@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{
     API_PORT,
-    certificate::CertifiedKey,
     kubeconfig::Kubeconfig,
     parts::{PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file, secret_file},
     pki::{FRONT_PROXY_CLIENT, Pki, first_service_ip},
 };
+use crate::certificate::CertifiedKey;
 
 /// Time that a node may be silent before it counts as not ready. Kubelets report every 10 s; busy hosts are late at times.
 const NODE_GRACE: &str = "40s";
@@ -52,6 +52,7 @@ pub fn control_plane_spec(inputs: &ControlPlaneInputs<'_>) -> Outcome<NodeSpec> 
         routes: pod_routes(inputs.machine, inputs.workers),
         sysctls: [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into(),
         registry_mirror: false,
+        forwards: Vec::new(),
         processes: vec![etcd(inputs), api_server(inputs)?, controllers(inputs)],
     })
 }

@@ -6,7 +6,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::certificate::CertifiedKey;
+use crate::certificate::CertifiedKey;
 
 /// What goes into a kubeconfig.
 #[derive(Clone, Copy, Debug)]

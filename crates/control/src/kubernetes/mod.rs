@@ -10,7 +10,6 @@ pub mod access;
 mod addons;
 mod apply;
 mod approval;
-mod certificate;
 mod connect;
 mod containerd;
 mod control_plane;
@@ -22,15 +21,14 @@ mod labels;
 mod network;
 mod nodes;
 mod parts;
-mod pem;
 mod pki;
 pub mod user_ca;
 pub mod vault;
 mod watch;
 mod worker;
 
+pub use crate::certificate::CertifiedKey;
 pub use addons::{Images, base_manifests};
-pub use certificate::CertifiedKey;
 pub use control_plane::{ControlPlaneInputs, control_plane_spec};
 pub use facts::{HostFacts, ProxyBackend, proxy_backend};
 pub use kubeconfig::Kubeconfig;
@@ -38,6 +36,12 @@ pub use kubelet::max_pods;
 pub use labels::{NodeLabels, node_labels};
 pub use pki::{ADMINISTRATORS, NodeCertificates, Pki, TokenKey, generate, node_certificates, user_certificate};
 pub use worker::{WorkerInputs, worker_spec};
+
+/// Volumes of a control plane's machine beside those that every machine has: where it has them, and their suffixes.
+pub const CONTROL_PLANE_VOLUMES: [(&str, &str); 3] =
+    [("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet"), ("/var/lib/etcd", "etcd")];
+/// The same of a worker's.
+pub const WORKER_VOLUMES: [(&str, &str); 2] = [("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")];
 
 /// Port of every API server on its machine and on the virtual IP.
 pub const API_PORT: u16 = 6443;

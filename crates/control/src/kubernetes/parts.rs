@@ -1,30 +1,14 @@
-//! Small helpers for building a [`NodeSpec`](sampan_agents::spec::NodeSpec).
+//! Small helpers for building a [`NodeSpec`](sampan_agents::spec::NodeSpec) of a machine of Kubernetes.
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sampan_agents::spec::{File, Process, Route};
+use sampan_agents::spec::Route;
 use sampan_store::model::Machine;
 
-use super::certificate::CertifiedKey;
+pub(crate) use crate::parts::{pair_files, process, public_file, secret_file};
 
 /// Folder of the cluster's certificates and kubeconfigs on a machine.
 pub(crate) const PKI_DIR: &str = "/etc/kubernetes/pki";
-
-/// A file that everybody may read.
-pub(crate) fn public_file(path: impl Into<String>, content: impl AsRef<[u8]>) -> File {
-    File { path: path.into(), mode: 0o644, content: STANDARD.encode(content) }
-}
-
-/// A file that only root may read.
-pub(crate) fn secret_file(path: impl Into<String>, content: impl AsRef<[u8]>) -> File {
-    File { path: path.into(), mode: 0o600, content: STANDARD.encode(content) }
-}
-
-/// `<stem>.crt` and `<stem>.key`.
-pub(crate) fn pair_files(stem: &str, pair: &CertifiedKey) -> [File; 2] {
-    [public_file(format!("{stem}.crt"), &pair.certificate), secret_file(format!("{stem}.key"), &pair.key)]
-}
 
 /// Path of a Kubernetes component in the node image; one executable serves all, by its name.
 pub(crate) fn component(version: &str, name: &str) -> String {
@@ -36,20 +20,6 @@ pub(crate) fn command_line<'a>(program: String, flags: impl IntoIterator<Item = 
     let mut line = vec![program];
     line.extend(flags.into_iter().map(|(name, value)| format!("--{name}={value}")));
     line
-}
-
-/// A process without conditions.
-pub(crate) fn process(name: &str, command: Vec<String>) -> Process {
-    Process {
-        name: name.to_owned(),
-        command,
-        env: BTreeMap::new(),
-        after: Vec::new(),
-        wait_for: None,
-        ready: None,
-        restart_on: Vec::new(),
-        oneshot: false,
-    }
 }
 
 /// Environment of a component: how much its heap may grow before it is collected, in percent (Go's `GOGC`; no limit in

@@ -12,10 +12,8 @@ use jiff::SignedDuration;
 use sampan_store::model::{Cluster, Fault, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    certificate::{CertifiedKey, Leaf, Usage, authority, issue, signing_key_pair},
-    user_ca::{self, UserCa},
-};
+use super::user_ca::{self, UserCa};
+use crate::certificate::{CertifiedKey, Leaf, Usage, authority, issue, signing_key_pair};
 
 /// Validity of authorities.
 const AUTHORITY_VALID: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);

@@ -110,7 +110,7 @@ fn read_certificate(pem: &str, ca: &str) -> (String, BTreeSet<String>, bool) {
 }
 
 fn read_pem(certificate: &X509Certificate<'_>) -> String {
-    pem::certificate(certificate.as_raw())
+    crate::pem::certificate(certificate.as_raw())
 }
 
 /// What a TLS server of ours (or any that rustls builds) says of it as a client certificate, or as a server's.

@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sampan_store::model::{Fault, Outcome, Timestamp};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{certificate::CertifiedKey, pem};
+use crate::{certificate::CertifiedKey, pem};
 
 /// Longest text that is looked at, in bytes.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
@@ -102,7 +102,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kubernetes::certificate::{Leaf, Usage, authority, issue};
+    use crate::certificate::{Leaf, Usage, authority, issue};
 
     fn time(text: &str) -> Timestamp {
         text.parse().unwrap()

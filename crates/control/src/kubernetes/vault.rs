@@ -195,10 +195,8 @@ fn to_json<T: serde::Serialize>(value: &T) -> Outcome<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::{
-        certificate::authority,
-        tests::{now, sample_pki, sample_worker},
-    };
+    use crate::certificate::authority;
+    use crate::kubernetes::tests::{now, sample_pki, sample_worker};
 
     fn days(n: i64) -> SignedDuration {
         SignedDuration::from_hours(24 * n)

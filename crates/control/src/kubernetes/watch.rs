@@ -16,9 +16,9 @@ use tokio::sync::broadcast;
 
 use super::{
     access::{DNS_SELECTOR, Directory, SYSTEM_NAMESPACE, call, fault},
-    approval,
-    connect::{self, Dialer},
+    approval, connect,
 };
+use crate::ports::Dialer;
 
 /// First pause after a failure; an API server that is just starting is asked again soon.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

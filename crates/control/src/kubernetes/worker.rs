@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 
 use sampan_agents::spec::{File, NodeSpec, Probe, Process};
 use sampan_store::model::{Cluster, Fault, Machine, NodePool, Outcome};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     API_PORT,
@@ -18,6 +17,7 @@ use super::{
     parts::{PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file, secret_file},
     pki::{NodeCertificates, Pki},
 };
+use crate::parts::machine_id_file;
 
 /// The kubelet's own: client certificates that it renews are kept beside it, see [`files`].
 const KUBELET_DIR: &str = "/var/lib/kubelet";
@@ -92,6 +92,7 @@ pub fn worker_spec(inputs: &WorkerInputs<'_>) -> Outcome<NodeSpec> {
         routes: pod_routes(machine, inputs.workers),
         sysctls: sysctls(),
         registry_mirror: true,
+        forwards: Vec::new(),
         processes,
     })
 }
@@ -128,12 +129,6 @@ fn common_files(inputs: &WorkerInputs<'_>) -> Vec<File> {
     files.extend(pair_files(&format!("{KUBELET_DIR}/pki/kubelet-client"), &own.kubelet_client));
     files.extend(pair_files(&format!("{KUBELET_DIR}/pki/kubelet-server"), &own.kubelet_server));
     files
-}
-
-/// What identifies an operating system: 32 hexadecimal digits.
-fn machine_id_file(machine: &Machine) -> String {
-    let digest = Sha256::digest(machine.id.as_bytes());
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect()
 }
 
 fn resolv_conf(facts: &HostFacts) -> String {

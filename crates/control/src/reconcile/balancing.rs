@@ -7,10 +7,11 @@ use std::{
 };
 
 use sampan_agents::balancer::{Config, Listener, VirtualIp};
-use sampan_store::model::{Cluster, Level, Machine, MachineRole, Outcome};
+use sampan_store::model::{Cluster, Level, Machine, MachineRole, MachineState, MachineWanted, Outcome};
 
 use super::{
     context::{Context, within},
+    doors::{self, Door, Target},
     driver::Status,
     journal::Journal,
     names::Names,
@@ -20,8 +21,6 @@ use super::{
     status::Step,
 };
 
-/// Port of every API server, on its machine and on its virtual IP.
-const API_PORT: u16 = 6443;
 /// What could not be opened is asked for again after this time.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(5);
 /// An unchanged configuration is applied again after this time, in case the balancer was replaced.
@@ -33,10 +32,11 @@ const ALL: &str = "";
 pub(super) async fn reconcile(ctx: &Context) -> Outcome<Status> {
     let config = compose(
         &ctx.store.list::<Cluster>().iter().map(|cluster| &cluster.value).collect::<Vec<_>>(),
-        |cluster_id| control_plane_ip(ctx, cluster_id),
+        |cluster| backends(ctx, cluster),
         |vpc_id| ctx.memory.network_is_up(vpc_id),
         &ctx.names,
         ctx.settings.public_ip,
+        ctx.settings.registry_port,
     );
     let before = ctx.memory.balancer_troubles();
     let is_fresh = ctx.memory.balancer().is_some_and(|(held, age)| held == config && age < FRESH_FOR);
@@ -69,48 +69,87 @@ pub(super) async fn reconcile(ctx: &Context) -> Outcome<Status> {
     }
 }
 
-fn control_plane_ip(ctx: &Context, cluster_id: &str) -> Option<Ipv4Addr> {
-    let machines = ctx.store.list_of::<Machine>(cluster_id);
-    machines.iter().find(|machine| role(machine) == Some(MachineRole::ControlPlane)).map(|machine| machine.ip)
-}
-
 fn wake_clusters(ctx: &Context) {
     for cluster in ctx.store.list::<Cluster>() {
         ctx.wake_cluster(&cluster.id);
     }
 }
 
+/// Where a cluster's connections go.
+#[derive(Default)]
+struct Backends {
+    /// The control plane's machine.
+    control_plane: Option<Ipv4Addr>,
+    /// Nodes with routers.
+    nodes: Vec<Ipv4Addr>,
+}
+
+/// As recorded now.
+fn backends(ctx: &Context, cluster: &Cluster) -> Backends {
+    let machines = ctx.store.list_of::<Machine>(&cluster.id);
+    let control_plane =
+        machines.iter().find(|machine| role(machine) == Some(MachineRole::ControlPlane)).map(|machine| machine.ip);
+    if !cluster.is_swarm() {
+        return Backends { control_plane, nodes: Vec::new() };
+    }
+    let mut serving: Vec<&Machine> = machines
+        .iter()
+        .map(|machine| &machine.value)
+        .filter(|machine| role(machine) == Some(MachineRole::Worker) && machine.state == MachineState::Running)
+        // One that leaves gets no new connections.
+        .filter(|machine| machine.wanted == MachineWanted::Run)
+        .collect();
+    // Where no node is Ready, any is better than none: what nobody answers for is skipped.
+    if serving.iter().any(|machine| is_ready(machine)) {
+        serving.retain(|machine| is_ready(machine));
+    }
+    let mut nodes: Vec<Ipv4Addr> = serving.into_iter().map(|machine| machine.ip).collect();
+    nodes.sort();
+    Backends { control_plane, nodes }
+}
+
+fn is_ready(machine: &Machine) -> bool {
+    machine.node_status.as_deref() == Some("Ready")
+}
+
 /// Everything the balancer shall do for these clusters.
 fn compose(
     clusters: &[&Cluster],
-    control_plane_ip: impl Fn(&str) -> Option<Ipv4Addr>,
+    backends: impl Fn(&Cluster) -> Backends,
     network_is_up: impl Fn(&str) -> bool,
     names: &Names,
     public_ip: Ipv4Addr,
+    registry_port: Option<u16>,
 ) -> Config {
     let mut config = Config::default();
     for cluster in clusters {
         // A cluster in service keeps its listeners while a fresh server has not looked at its network yet.
         let has_bridge = cluster.first_running.is_some() || network_is_up(&cluster.network.vpc_id);
         let is_wanted = matches!(life(cluster), Life::Alive | Life::Frozen);
-        let (true, true, Some(ip)) = (has_bridge, is_wanted, control_plane_ip(&cluster.id)) else { continue };
+        let found = backends(cluster);
+        let (true, true, Some(control_plane)) = (has_bridge, is_wanted, found.control_plane) else { continue };
         let network = &cluster.network;
         config.virtual_ips.push(VirtualIp { ip: network.api_vip, bridge: names.bridge(&network.vpc_id) });
-        let backends = vec![SocketAddr::new(IpAddr::V4(ip), API_PORT)];
-        let mut listen = |name: String, ip: Ipv4Addr, port: u16| {
+        let mut listen = |door: Door, ip: Ipv4Addr, port: u16| {
+            let to = |ip: &Ipv4Addr, port: u16| SocketAddr::new(IpAddr::V4(*ip), port);
+            let backends = match door.target {
+                Target::ControlPlane(port) => vec![to(&control_plane, port)],
+                Target::Host(port) => vec![to(&Ipv4Addr::LOCALHOST, port)],
+                Target::Nodes(port) => found.nodes.iter().map(|ip| to(ip, port)).collect(),
+            };
             let listen = SocketAddr::new(IpAddr::V4(ip), port);
-            config.listeners.push(Listener { name, listen, backends: backends.clone() });
+            config.listeners.push(Listener { name: door.name, listen, backends });
         };
-        listen(internal_name(&cluster.id), network.api_vip, API_PORT);
-        if let Some(port) = network.api_public_port {
-            listen(public_port::listener_name(&cluster.id), public_ip, port);
+        for door in doors::internal(cluster).chain(doors::registry(cluster, registry_port)) {
+            let port = door.port;
+            listen(door, network.api_vip, port);
+        }
+        for door in doors::public(cluster) {
+            let port = door.port;
+            listen(door, public_ip, port);
         }
     }
     config
-}
-
-fn internal_name(cluster_id: &str) -> String {
-    format!("{cluster_id}/api/internal")
 }
 
 /// Events for listeners that could not be opened, and log lines for those that now could.
@@ -124,8 +163,8 @@ async fn tell(
         let mut journal = Journal::of(&cluster, ctx.now());
         for (name, message) in now.iter().filter(|(name, _)| concerns(name, &cluster) && !before.contains_key(*name)) {
             let what = describe(config, name);
-            let stays = *name == public_port::listener_name(&cluster.id) && cluster.first_running.is_some();
-            let why = if stays { "it keeps its port, which kubeconfigs name, and " } else { "it " };
+            let stays = doors::public(&cluster).any(|door| door.name == *name) && cluster.first_running.is_some();
+            let why = if stays { "it keeps its port, which users know, and " } else { "it " };
             let text = format!("{what} could not be opened: {message}; {why}is tried again until it can be");
             journal.cluster_event("cluster_modify", Level::Warning, "EndpointUnavailable", text);
         }
@@ -145,8 +184,8 @@ fn concerns(name: &str, cluster: &Cluster) -> bool {
 
 fn describe(config: &Config, name: &str) -> String {
     match config.listeners.iter().find(|listener| listener.name == name) {
-        Some(listener) => format!("the API endpoint {}", listener.listen),
-        None => format!("the API endpoint's address {name}"),
+        Some(listener) => format!("the endpoint {} ({name})", listener.listen),
+        None => format!("the endpoints' address {name}"),
     }
 }
 
@@ -165,6 +204,6 @@ pub(super) fn endpoint(ctx: &Context, scope: &Scope) -> Step {
 
 /// Whether the balancer holds listeners of that cluster, as far as we know.
 pub(super) fn is_held(ctx: &Context, cluster_id: &str) -> bool {
-    let name = internal_name(cluster_id);
+    let name = doors::api_internal(cluster_id);
     ctx.memory.balancer().is_some_and(|(held, _)| held.listeners.iter().any(|listener| listener.name == name))
 }

@@ -16,7 +16,7 @@ use super::{
     context::{Context, Key, engine},
     control_plane, deletion,
     driver::Status,
-    lease,
+    lease, listeners,
     memory::Note,
     network, nodes, repair,
     scope::{Life, Scope, life},
@@ -81,8 +81,14 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         control_plane::certificates(ctx, scope),
         control_plane::api(ctx, scope),
     );
+    let mut troubles: Vec<Note> = network.clone().err().into_iter().collect();
     let (components, found) = if api.serves_us {
-        let (components, found) = join!(base::components(ctx, scope), nodes::settle(ctx, scope));
+        let (components, found, refused) =
+            join!(base::components(ctx, scope), nodes::settle(ctx, scope), listeners::settle(ctx, scope));
+        match refused {
+            Ok(refused) => troubles.extend(refused),
+            Err(fault) => tracing::warn!(cluster = scope.cluster.id, error = %fault, "listeners cannot be settled"),
+        }
         if let Err(fault) = &found {
             tracing::debug!(cluster = scope.cluster.id, error = %fault, "the nodes cannot be looked at");
         }
@@ -97,7 +103,7 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
     let ids = || scope.machines.iter().map(|machine| machine.id.clone());
     Ok(Facts {
         now: ctx.now(),
-        troubles: network.clone().err().into_iter().collect(),
+        troubles,
         network: network.map_or_else(step_of, |()| Step::Done),
         certificates,
         api: api.step,

@@ -7,13 +7,13 @@ use sampan_store::{
     Batch,
     model::{
         Cluster, ClusterState, Fault, FaultKind, KubeCredential, NodePool, Outcome, Task, TaskState, TaskType,
-        Timestamp,
+        Timestamp, Trigger,
     },
 };
 
 use super::{
     balancing, cluster,
-    context::{Context, Key},
+    context::{Context, Key, engine},
     driver::Status,
     journal::Journal,
     memory::Note,
@@ -114,6 +114,13 @@ async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
     if machines != Step::Done {
         return blocked("waits until the machines are gone");
     }
+    if let Err(why) = shared_volume(ctx, scope).await {
+        return Release {
+            machines: Step::Waiting(why),
+            network: Step::Blocked("waits for the volume".into()),
+            vpc: None,
+        };
+    }
     let patience = BALANCER_PATIENCE.saturating_sub(repair::span(since, ctx.now()));
     if balancing::is_held(ctx, &scope.cluster.id) && !patience.is_zero() {
         ctx.waker.wake(Key::Balancer);
@@ -123,6 +130,16 @@ async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
         Ok(vpc) => Release { machines, network: Step::Done, vpc },
         Err(Note { message, .. }) => Release { machines, network: Step::Waiting(message), vpc: None },
     }
+}
+
+/// Removes what the machines shared.
+async fn shared_volume(ctx: &Context, scope: &Scope) -> Result<(), String> {
+    if !scope.cluster.is_swarm() {
+        return Ok(());
+    }
+    let name = ctx.names.shared_volume(&scope.cluster.id);
+    let removed = engine("removing the machines' shared volume", ctx.provider.delete_volume(&name)).await;
+    removed.map_err(|error| error.to_string())
 }
 
 fn machines(ctx: &Context, scope: &Scope) -> Step {
@@ -172,6 +189,9 @@ fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc: Option<&network:
     }
     for credential in ctx.store.list_of::<KubeCredential>(cluster_id) {
         batch.delete::<KubeCredential>(&credential.id);
+    }
+    for trigger in ctx.store.list_of::<Trigger>(cluster_id) {
+        batch.delete::<Trigger>(&trigger.id);
     }
     if let Some(leave) = vpc {
         network::forget(ctx, &scope.cluster.network.vpc_id, leave, batch);

@@ -28,6 +28,14 @@ pub(super) async fn collect(ctx: &Context) -> Outcome<Status> {
     for id in machine_ids.into_iter().filter(|id| !is_machine_wanted(ctx, id)) {
         collect_machine(ctx, id).await?;
     }
+    for volume in &inventory.volumes {
+        if let Some(cluster_id) = ctx.names.cluster_id_of_volume(volume)
+            && !is_cluster_wanted(ctx, cluster_id)
+        {
+            info!(volume, "removing a volume that no cluster wants");
+            engine("removing a volume", ctx.provider.delete_volume(volume)).await.map_err(unavailable)?;
+        }
+    }
     let vpc_ids = inventory.networks.iter().filter_map(|network| ctx.names.id_of(network));
     for id in vpc_ids.filter(|id| ctx.store.get::<Vpc>(id).is_none()) {
         collect_network(ctx, id).await?;
@@ -47,6 +55,11 @@ fn is_machine_wanted(ctx: &Context, machine_id: &str) -> bool {
     let Some(machine) = ctx.store.get::<Machine>(machine_id) else { return false };
     let cluster = machine.cluster_id().and_then(|id| ctx.store.get::<Cluster>(id));
     cluster.is_some_and(|cluster| life(&cluster) != Life::Gone)
+}
+
+/// Whether there is still a cluster whose machines might share something.
+fn is_cluster_wanted(ctx: &Context, cluster_id: &str) -> bool {
+    ctx.store.get::<Cluster>(cluster_id).is_some_and(|cluster| life(&cluster) != Life::Gone)
 }
 
 async fn collect_machine(ctx: &Context, machine_id: &str) -> Outcome<()> {

@@ -18,6 +18,7 @@ use super::{
     settings::{AGENTS_TARGET, IMAGES_TARGET},
     specs,
 };
+use crate::{kubernetes, swarm};
 
 /// An agent that does not report by itself is asked again after this time.
 const AGENT_WAIT: Duration = Duration::from_secs(2);
@@ -115,7 +116,8 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
 fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&MachineStatus>) -> repair::Seen {
     let power = status.map(|status| status.power);
     // A cluster whose version the present image lacks could not run on it.
-    let has_version = ctx.settings.node_image_versions.contains(&scope.cluster.version);
+    let cluster = &scope.cluster;
+    let has_version = cluster.is_swarm() || ctx.settings.node_image_versions.contains(&cluster.version);
     let outdated = has_version && status.is_some_and(|status| status.image != ctx.settings.node_image);
     let starved = ctx.memory.machine(&machine.id).note.is_some_and(|note| note.reason == EXHAUSTED);
     let connected = ctx.agents.is_connected(&machine.id);
@@ -196,12 +198,15 @@ fn machine_spec(ctx: &Context, scope: &Scope, machine: &Machine) -> MachineSpec 
         target: target.to_owned(),
         read_only: true,
     };
-    let mut volumes = vec![("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")];
-    volumes.push(("/var/lib/sampan", "sampan"));
     let is_control_plane = role(machine) == Some(MachineRole::ControlPlane);
-    if is_control_plane {
-        volumes.push(("/var/lib/etcd", "etcd"));
-    }
+    let is_swarm = scope.cluster.is_swarm();
+    let own: &[(&str, &str)] = match (is_swarm, is_control_plane) {
+        (true, _) => &swarm::VOLUMES,
+        (false, true) => &kubernetes::CONTROL_PLANE_VOLUMES,
+        (false, false) => &kubernetes::WORKER_VOLUMES,
+    };
+    let volumes = own.iter().chain(&[("/var/lib/sampan", "sampan")]);
+    let shared = is_swarm.then(|| (swarm::SHARED_DIR.to_owned(), ctx.names.shared_volume(&scope.cluster.id)));
     let size = (settings.sizes)(machine);
     let label = |name: &str, value: &str| (format!("io.sampan.{name}"), value.to_owned());
     MachineSpec {
@@ -213,7 +218,8 @@ fn machine_spec(ctx: &Context, scope: &Scope, machine: &Machine) -> MachineSpec 
         mac: machine.mac.clone(),
         env: [("SAMPAN_MACHINE_ID".to_owned(), machine.id.clone()), ("SAMPAN_MACHINE_TOKEN".to_owned(), token)].into(),
         mounts: vec![mount(&settings.agents_dir, AGENTS_TARGET), mount(&settings.images_dir, IMAGES_TARGET)],
-        volumes: volumes.into_iter().map(|(target, suffix)| (target.to_owned(), suffix.to_owned())).collect(),
+        volumes: volumes.map(|(target, suffix)| ((*target).to_owned(), (*suffix).to_owned())).collect(),
+        shared_volumes: shared.into_iter().collect(),
         cpu_millis: size.cpu_millis,
         cpu_weight: if is_control_plane { CONTROL_PLANE_CPU_WEIGHT } else { CPU_WEIGHT },
         memory_bytes: size.memory_bytes,

@@ -7,9 +7,9 @@
 //!
 //! | Key | File | What it sees to |
 //! |---|---|---|
-//! | cluster | `cluster`, with `network`, `control_plane`, `nodes`, `base`, `status`, `progress`; `deletion` | what the machines are together; what users see |
+//! | cluster | `cluster`, with `network`, `control_plane`, `nodes`, `base`, `listeners`, `status`, `progress`; `deletion` | what the machines are together; what users see |
 //! | machine | `machines`, with `repair`, `specs`; `removal` | one container: made, instructed, repaired, removed |
-//! | balancer | `balancing` | one configuration from all clusters |
+//! | balancer | `balancing`, with `doors`, `public_port` | one configuration from all clusters |
 //! | garbage | `garbage` | what exists though nothing wants it |
 //!
 //! `repair`, `scope`, `status` and `progress` are pure and hold the decisions; the others do. [`Controllers::start`] is
@@ -23,10 +23,12 @@ mod cluster;
 mod context;
 mod control_plane;
 mod deletion;
+mod doors;
 mod driver;
 mod garbage;
 mod journal;
 mod lease;
+mod listeners;
 mod machines;
 mod memory;
 mod names;

@@ -28,6 +28,11 @@ impl Names {
         format!("{}balancer", self.prefix)
     }
 
+    /// Container of the image registry.
+    pub fn registry(&self) -> String {
+        format!("{}registry", self.prefix)
+    }
+
     /// Network of a VPC.
     pub fn network(&self, vpc_id: &str) -> String {
         format!("{}{vpc_id}", self.prefix)
@@ -38,6 +43,16 @@ impl Names {
         let digest = Sha256::digest(format!("{}/{vpc_id}", self.installation_id));
         let hex = digest.iter().fold("sp".to_owned(), |text, byte| format!("{text}{byte:02x}"));
         hex.chars().take(BRIDGE_LENGTH_MAX).collect()
+    }
+
+    /// Volume that a cluster's machines share.
+    pub fn shared_volume(&self, cluster_id: &str) -> String {
+        format!("{}{cluster_id}-shared", self.prefix)
+    }
+
+    /// The cluster id in the name of such a volume.
+    pub fn cluster_id_of_volume<'a>(&self, volume: &'a str) -> Option<&'a str> {
+        self.id_of(volume)?.strip_suffix("-shared").filter(|id| id.starts_with('c') && !id.contains('-'))
     }
 
     /// The id in the name of one of our containers or networks.
@@ -68,6 +83,9 @@ mod tests {
         assert_eq!(names.machine_id_of_volume("sampan-k3x9-i-12-etcd"), Some("i-12"));
         assert_eq!(names.machine_id_of_volume("sampan-k3x9-i-12"), None);
         assert_eq!(names.machine_id_of_volume("sampan-k3x9-balancer-x"), None);
+        assert_eq!(names.cluster_id_of_volume(&names.shared_volume("c12")), Some("c12"));
+        assert_eq!(names.machine_id_of_volume(&names.shared_volume("c12")), None);
+        assert_eq!(names.cluster_id_of_volume("sampan-k3x9-i-12-shared"), None);
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub(super) fn advance(task: &mut Task, scope: &Scope, facts: &Facts, verdict: &m
             (vec![("nodes", in_service(scope, facts, machines, |machine| added_by(machine, &task_id)))], "adding nodes")
         }
         TaskType::ClusterNodeDelete => (removal_stages(task, scope, facts, machines), "removing nodes"),
+        TaskType::ClusterNodeReset => (vec![("node", reset(task, facts, machines))], "resetting the node"),
         TaskType::ClusterModify | TaskType::NodepoolUpdate | TaskType::ClusterCreate | TaskType::ClusterDelete => {
             (vec![("settings", settings(task, scope, facts, machines))], "applying the change")
         }
@@ -85,6 +86,8 @@ pub(super) fn advance(task: &mut Task, scope: &Scope, facts: &Facts, verdict: &m
     let all = Step::all(stages.into_iter().map(|(_, step)| step));
     if all == Step::Done {
         end(task, None, what, facts.now, &mut verdict.journal);
+    } else if let Step::Refused(why) = &all {
+        end(task, Some(("ErrorClusterState", why)), what, facts.now, &mut verdict.journal);
     } else if facts.now >= task.deadline {
         let why = format!("{what} did not end in time: {}", all.message());
         end(task, Some(("OperationTimeout", &why)), what, facts.now, &mut verdict.journal);
@@ -136,6 +139,20 @@ fn removal_stages(task: &mut Task, scope: &Scope, facts: &Facts, machines: &[Mac
     } else {
         vec![("drain", Step::Done), ("release", Step::Waiting(message))]
     }
+}
+
+/// How far the node is that a task makes from scratch.
+fn reset(task: &Task, facts: &Facts, machines: &[Machine]) -> Step {
+    let meant = machines.iter().find(|machine| task.results.iter().any(|result| result.data == machine.id));
+    let Some(machine) = meant.filter(|machine| matches!(machine.wanted, MachineWanted::Run | MachineWanted::Reset))
+    else {
+        return Step::Refused("the machine has left the cluster".to_owned());
+    };
+    if machine.wanted == MachineWanted::Run && machine.state == MachineState::Running {
+        return Step::Done;
+    }
+    let why = hindrance(machine, facts).unwrap_or_else(|| "is being made from scratch".to_owned());
+    Step::Waiting(format!("{} {why}", title(machine)))
 }
 
 fn is_in_pool(machine: &Machine, pool_id: &str) -> bool {

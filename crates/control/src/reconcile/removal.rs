@@ -59,7 +59,8 @@ async fn mark(ctx: &Context, scope: &Scope, machine: &Machine, departure: &Depar
             return false;
         }
         machine.state = MachineState::Removing;
-        let how = if departure.drain { ": its pods are evicted" } else { "" };
+        let what = if scope.cluster.is_swarm() { "containers are moved" } else { "pods are evicted" };
+        let how = if departure.drain { format!(": its {what}") } else { String::new() };
         journal.log(format!("{} leaves the cluster{how}", title(machine)));
         true
     })
@@ -130,7 +131,10 @@ async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Depa
     let mut batch = Batch::new();
     // Its certificates in this cluster.
     batch.delete_secret(&format!("cluster/{}/machine/{machine_id}", scope.cluster.id));
-    if departure.keep {
+    if departure.rejoin {
+        batch.update(machine.revision, &rejoining(&machine));
+        journal.log(format!("{} is made from scratch", title(&machine)));
+    } else if departure.keep {
         batch.update(machine.revision, &machine.kept());
         journal.log(format!("{} has left the cluster and is kept", title(&machine)));
     } else {
@@ -147,6 +151,15 @@ async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Depa
     }
     journal.write_to(&mut batch);
     Ok(ctx.store.commit(batch).await?)
+}
+
+/// The machine as it joins its cluster again, at its place, for the task that reset it.
+fn rejoining(machine: &Machine) -> Machine {
+    let Some(mut membership) = machine.membership.clone() else { return machine.kept() };
+    if let Some(task_id) = machine.removal_task_id.clone() {
+        membership.task_id = task_id;
+    }
+    machine.joining(membership)
 }
 
 /// Name of the record that says: when this machine is gone, another one takes its place.

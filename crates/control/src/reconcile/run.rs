@@ -183,6 +183,10 @@ fn on_change(ctx: &Context, change: Change) {
             ctx.wake_machine(&change.id);
             if let Some(cluster_id) = cluster_id {
                 ctx.wake_cluster(cluster_id);
+                // Connections go to the nodes that are in service.
+                if ctx.store.get::<Cluster>(cluster_id).is_some_and(|cluster| cluster.is_swarm()) {
+                    ctx.waker.wake(Key::Balancer);
+                }
             }
         }
         (Kind::NodePool | Kind::Task, Some(cluster_id)) => ctx.wake_cluster(cluster_id),

@@ -40,6 +40,8 @@ pub(super) enum Fate {
 pub(super) struct Departure {
     /// Its record stays, in the inventory; else it is removed.
     pub(super) keep: bool,
+    /// It is a member again at once, as a machine that has never been one.
+    pub(super) rejoin: bool,
     /// Its pods are evicted first.
     pub(super) drain: bool,
     /// Its node object is deleted first.
@@ -75,7 +77,7 @@ pub(super) fn life(cluster: &Cluster) -> Life {
 
 /// What shall become of `machine`, a member of `cluster`.
 pub(super) fn fate(cluster: &Cluster, machine: &Machine) -> Fate {
-    let at_once = |keep| Fate::Go(Departure { keep, drain: false, delete_node: false });
+    let at_once = |keep| Fate::Go(Departure { keep, rejoin: false, drain: false, delete_node: false });
     match life(cluster) {
         Life::Deleting | Life::Gone => at_once(machine.wanted == MachineWanted::Leave || is_retained(cluster, machine)),
         // Machines that were there before the cluster are given back as they were.
@@ -85,8 +87,9 @@ pub(super) fn fate(cluster: &Cluster, machine: &Machine) -> Fate {
             let is_worker = machine.membership.as_ref().is_some_and(|member| member.role == MachineRole::Worker);
             match machine.wanted {
                 MachineWanted::Run => Fate::Run,
-                MachineWanted::Leave | MachineWanted::Release | MachineWanted::Keep => Fate::Go(Departure {
-                    keep: machine.wanted != MachineWanted::Release,
+                wanted => Fate::Go(Departure {
+                    keep: wanted != MachineWanted::Release,
+                    rejoin: wanted == MachineWanted::Reset,
                     drain: machine.drain && is_worker,
                     delete_node: is_worker,
                 }),
@@ -150,7 +153,9 @@ impl Scope {
         let mut hasher = DefaultHasher::new();
         let cluster = &self.cluster;
         (life(cluster) as u8).hash(&mut hasher);
-        let parts = (&cluster.network, &cluster.control_plane, &cluster.version, &cluster.tags, &cluster.addons);
+        // The version of a Swarm cluster is what was seen of it, and decides nothing.
+        let version = (!cluster.is_swarm()).then_some(&cluster.version);
+        let parts = (&cluster.network, &cluster.control_plane, version, &cluster.tags, &cluster.addons);
         hash_json(&parts, &mut hasher);
         hash_json(&(&cluster.runtime_requested, &cluster.request), &mut hasher);
         for pool in &self.pools {
@@ -159,6 +164,8 @@ impl Scope {
         }
         for machine in &self.machines {
             hash_json(&(&machine.id, machine.ip, &machine.membership, &machine.tags), &mut hasher);
+            // The master is told who leaves, and moves what runs there.
+            hash_json(&cluster.is_swarm().then_some(machine.wanted), &mut hasher);
         }
         hasher.finish()
     }
@@ -186,7 +193,7 @@ pub(super) fn creation_deadline(cluster: &Cluster, task: Option<&Task>) -> Times
 mod tests {
     use super::*;
 
-    const GO: Departure = Departure { keep: false, drain: false, delete_node: false };
+    const GO: Departure = Departure { keep: false, rejoin: false, drain: false, delete_node: false };
 
     fn cluster(state: &str) -> Cluster {
         serde_json::from_value(serde_json::json!({
@@ -225,9 +232,11 @@ mod tests {
         for state in ["initial", "running", "scaling", "updating", "updating_failed"] {
             assert_eq!(fate(&cluster(state), &machine("Worker", "Run")), Fate::Run, "{state}");
         }
-        let gone = |keep| Fate::Go(Departure { keep, drain: true, delete_node: true });
+        let gone = |keep| Fate::Go(Departure { keep, rejoin: false, drain: true, delete_node: true });
         assert_eq!(fate(&cluster("running"), &machine("Worker", "Release")), gone(false));
         assert_eq!(fate(&cluster("running"), &machine("Worker", "Leave")), gone(true));
+        let reset = Fate::Go(Departure { keep: true, rejoin: true, drain: true, delete_node: true });
+        assert_eq!(fate(&cluster("running"), &machine("Worker", "Reset")), reset);
         assert_eq!(fate(&cluster("running"), &machine("ControlPlane", "Release")), Fate::Go(GO));
         assert_eq!(fate(&cluster("stopped"), &machine("Worker", "Run")), Fate::Frozen);
     }
@@ -253,6 +262,7 @@ mod tests {
         let retain = |all: bool, resources: &[&str]| serde_json::json!({"all": all, "load_balancer": false, "resources": resources});
         check(retain(false, &[]), "Worker", "Run", false);
         check(retain(false, &[]), "Worker", "Leave", true);
+        check(retain(false, &[]), "Worker", "Reset", false);
         check(retain(true, &[]), "Worker", "Run", true);
         check(retain(true, &[]), "ControlPlane", "Run", false);
         check(retain(false, &["i-1"]), "Worker", "Run", true);

@@ -72,6 +72,8 @@ pub struct Settings {
     pub public_ip: Ipv4Addr,
     /// Their ports.
     pub public_ports: PublicPorts,
+    /// Port of the installation's image registry on 127.0.0.1, if it has one.
+    pub registry_port: Option<u16>,
     /// How long things may take.
     pub limits: Limits,
     /// How large machines are.

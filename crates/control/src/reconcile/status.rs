@@ -99,6 +99,9 @@ pub(super) fn assess(scope: &Scope, facts: &Facts) -> Verdict {
         announced,
         waiting: None,
     };
+    if scope.cluster.is_swarm() {
+        note_engines(facts, &mut verdict.cluster);
+    }
     if scope.cluster.first_running.is_none() {
         create(scope, facts, &mut verdict);
     } else {
@@ -108,6 +111,16 @@ pub(super) fn assess(scope: &Scope, facts: &Facts) -> Verdict {
         verdict.cluster.updated = facts.now;
     }
     verdict
+}
+
+/// Which Docker a Swarm cluster has is only seen: its nodes bring it.
+fn note_engines(facts: &Facts, cluster: &mut Cluster) {
+    let versions = facts.nodes.iter().flatten().map(|node| &node.kubelet_version);
+    let Some(newest) = versions.filter(|version| !version.is_empty()).max() else { return };
+    cluster.version.clone_from(newest);
+    if cluster.init_version.is_empty() {
+        cluster.init_version.clone_from(newest);
+    }
 }
 
 /// Tells each trouble once, until it is over.
@@ -320,7 +333,8 @@ fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
     let succeeded =
         verdict.tasks.iter().any(|task| task.task_type == TaskType::ClusterModify && task.state == TaskState::Success);
     let cluster = &mut verdict.cluster;
-    cluster.state = if is_running(TaskType::ClusterScaleout) || is_running(TaskType::ClusterNodeDelete) {
+    let changes_nodes = [TaskType::ClusterScaleout, TaskType::ClusterNodeDelete, TaskType::ClusterNodeReset];
+    cluster.state = if changes_nodes.into_iter().any(is_running) {
         ClusterState::Scaling
     } else if is_running(TaskType::ClusterModify) {
         ClusterState::Updating

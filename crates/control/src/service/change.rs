@@ -172,6 +172,11 @@ impl Change<'_> {
         self.batch.delete_secrets_under(prefix);
     }
 
+    /// Removes one secret.
+    pub(super) fn delete_secret(&mut self, name: &str) {
+        self.batch.delete_secret(name);
+    }
+
     /// The change relies on this document staying as it is.
     pub(super) fn rely_on<T: Document>(&mut self, document: &Versioned<T>) {
         self.batch.expect_revision::<T>(document.id(), Some(document.revision));

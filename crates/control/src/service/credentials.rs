@@ -8,7 +8,10 @@ use sampan_store::{
 };
 
 use super::{RequestContext, Service, cluster_state_word, fields};
-use crate::kubernetes::{ADMINISTRATORS, API_PORT, CertifiedKey, Kubeconfig};
+use crate::{
+    kubernetes::{ADMINISTRATORS, API_PORT, CertifiedKey, Kubeconfig},
+    swarm::MASTER_PORT,
+};
 
 /// Group of users that have no rights by themselves.
 const USERS: &str = "sampan:users";
@@ -75,7 +78,7 @@ impl Service {
         cluster_id: &str,
         wanted: KubeconfigWanted,
     ) -> Outcome<KubeconfigIssued> {
-        let cluster = self.cluster(ctx, cluster_id)?;
+        let cluster = self.kubernetes_cluster(ctx, cluster_id)?;
         let minutes = wanted.minutes.map(|m| fields::number("TemporaryDurationMinutes", m, 15..=4320)).transpose()?;
         refuse_unless_up(&cluster)?;
         let url = self.api_url(&cluster, wanted.private)?;
@@ -143,22 +146,28 @@ impl Service {
     }
 }
 
-/// Address of the API server inside the VPC.
+/// Address of the API server, or of a Swarm cluster's master, inside the VPC.
 pub fn internal_url(cluster: &Cluster) -> String {
-    format!("https://{}:{API_PORT}", cluster.network.api_vip)
+    let port = if cluster.is_swarm() { MASTER_PORT } else { API_PORT };
+    format!("https://{}:{port}", cluster.network.api_vip)
 }
 
-/// Public address of the API server, if it has one.
+/// Public address of the API server, or of a Swarm cluster's master, if it has one.
 pub fn public_url(settings: &super::Settings, cluster: &Cluster) -> Option<String> {
-    cluster.network.api_public_port.map(|port| {
-        let address = settings.public_address;
-        // What listens on every address is reached on the loopback one.
-        if address.is_unspecified() {
-            format!("https://127.0.0.1:{port}")
-        } else {
-            format!("https://{}", std::net::SocketAddr::new(address, port))
-        }
-    })
+    cluster.network.api_public_port.map(|port| format!("https://{}", on_host(settings, port)))
+}
+
+/// Public address at which the applications of a Swarm cluster take HTTP, if it has one.
+pub fn routing_url(settings: &super::Settings, cluster: &Cluster) -> Option<String> {
+    cluster.swarm.as_ref()?.routing_public_port.map(|port| format!("http://{}", on_host(settings, port)))
+}
+
+/// A port of the host, as it is reached.
+pub fn on_host(settings: &super::Settings, port: u16) -> std::net::SocketAddr {
+    let address = settings.public_address;
+    // What listens on every address is reached on the loopback one.
+    let address = if address.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { address };
+    std::net::SocketAddr::new(address, port)
 }
 
 /// User name and group in the certificate: the account itself administers the cluster; its users get the rights that are
@@ -167,10 +176,12 @@ fn identity(ctx: &RequestContext) -> (String, &'static str) {
     if ctx.is_root { ("kubernetes-admin".to_owned(), ADMINISTRATORS) } else { (ctx.principal.clone(), USERS) }
 }
 
-fn refuse_unless_up(cluster: &Cluster) -> Outcome<()> {
+/// Refuses what only a cluster that has been running can give.
+pub(super) fn refuse_unless_up(cluster: &Cluster) -> Outcome<()> {
     if cluster.first_running.is_some() && cluster.deletion.is_none() && cluster.state != ClusterState::Failed {
         return Ok(());
     }
-    let state = cluster_state_word(cluster.state);
-    Err(Fault::state(format!("cluster {} is {state}; it has a kubeconfig once it is running", cluster.id)))
+    let state = cluster_state_word(cluster);
+    let what = if cluster.is_swarm() { "certificates" } else { "a kubeconfig" };
+    Err(Fault::state(format!("cluster {} is {state}; it has {what} once it is running", cluster.id)))
 }

@@ -22,6 +22,7 @@ pub mod quota;
 mod settings;
 pub mod subscription;
 pub mod task;
+pub mod trigger;
 pub mod version;
 
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub use settings::{NodeImage, Quotas, Settings, UnknownVersion};
 
 use crate::{
     kubernetes::HostFacts,
-    ports::{Clock, RangeSource},
+    ports::{Applications, Clock, RangeSource},
 };
 use credentials::Credentials;
 
@@ -54,6 +55,9 @@ pub struct Service {
     foreign_ranges: RwLock<Vec<Ipv4Net>>,
     /// Where they are asked for before anything is allocated.
     range_source: OnceLock<Arc<dyn RangeSource>>,
+    /// Applications of clusters, for triggers.
+    applications: OnceLock<Arc<dyn Applications>>,
+    trigger_rates: trigger::Rates,
     /// The host of the machines, once it is known.
     host: OnceLock<Arc<HostFacts>>,
     /// Changes that allocate are planned one after another; the store would only refuse and repeat them.
@@ -70,6 +74,8 @@ impl Service {
             credentials,
             foreign_ranges: RwLock::default(),
             range_source: OnceLock::new(),
+            applications: OnceLock::new(),
+            trigger_rates: trigger::Rates::default(),
             host: OnceLock::new(),
             planning: tokio::sync::Mutex::default(),
         }
@@ -99,6 +105,15 @@ impl Service {
     /// Says where foreign ranges are asked for before anything is allocated; only the first source counts.
     pub fn set_range_source(&self, source: Arc<dyn RangeSource>) {
         let _ = self.range_source.set(source);
+    }
+
+    /// Says how applications of clusters are reached; only the first counts.
+    pub fn set_applications(&self, applications: Arc<dyn Applications>) {
+        let _ = self.applications.set(applications);
+    }
+
+    fn applications(&self) -> Outcome<&Arc<dyn Applications>> {
+        self.applications.get().ok_or_else(|| Fault::unavailable("the server is still starting; try again in a moment"))
     }
 
     /// Looks again at what is in use outside. When that cannot be known now, what was seen last counts: the controllers
@@ -146,14 +161,18 @@ impl Service {
         if cluster.is_settled() || cluster.state == ClusterState::Scaling {
             return Ok(cluster);
         }
-        let state = cluster_state_word(cluster.state);
+        let state = cluster_state_word(&cluster);
         Err(Fault::state(format!("cluster {id} is {state}; it can be changed when it is running")))
     }
 }
 
-/// The API's word for a state.
-pub fn cluster_state_word(state: ClusterState) -> &'static str {
-    match state {
+/// The API's word for a cluster's state. The two generations have different ones.
+pub fn cluster_state_word(cluster: &Cluster) -> &'static str {
+    match cluster.state {
+        ClusterState::Initial if cluster.is_swarm() => "launching",
+        // There is no word for these: the change is over, and the deletion still goes on.
+        ClusterState::UpdatingFailed if cluster.is_swarm() => "running",
+        ClusterState::DeleteFailed if cluster.is_swarm() => "deleting",
         ClusterState::Initial => "initial",
         ClusterState::Failed => "failed",
         ClusterState::Running => "running",

@@ -129,7 +129,8 @@ impl Service {
         for machine in machines {
             let leaving = Machine {
                 wanted: if input.release { MachineWanted::Release } else { MachineWanted::Leave },
-                drain: input.drain,
+                // The containers of a Swarm cluster are the cluster's to move.
+                drain: input.drain || cluster.is_swarm(),
                 removal_task_id: Some(task_id.clone()),
                 state: MachineState::Removing,
                 ..machine.value.clone()
@@ -141,7 +142,8 @@ impl Service {
             change
                 .update(&pool, &NodePool { state: NodePoolState::Removing, updated: change.now, ..pool.value.clone() });
         }
-        change.update(cluster, &Cluster { state: ClusterState::Scaling, updated: change.now, ..cluster.value.clone() });
+        let scaling = Cluster { state: ClusterState::Scaling, updated: change.now, ..cluster.value.clone() };
+        change.update(cluster, &scaling);
         let names: Vec<&str> =
             machines.iter().filter_map(|m| m.membership.as_ref().map(|s| s.node_name.as_str())).collect();
         let text = format!("Start to remove {} nodes from cluster {}: {}", names.len(), cluster.name, names.join(", "));
@@ -214,7 +216,9 @@ fn matches(machine: &Machine, filter: &NodeFilter) -> bool {
 /// The word by which the list of nodes filters.
 fn state_word(machine: &Machine) -> &'static str {
     match (machine.wanted, machine.state) {
-        (MachineWanted::Leave | MachineWanted::Release, _) | (_, MachineState::Removing) => "removing",
+        (MachineWanted::Leave | MachineWanted::Release | MachineWanted::Reset, _) | (_, MachineState::Removing) => {
+            "removing"
+        }
         (_, MachineState::Pending | MachineState::Starting | MachineState::Kept) => "initial",
         (_, MachineState::Running) => "running",
         (_, MachineState::Failed) => "failed",

@@ -37,15 +37,20 @@ impl Service {
         .await
     }
 
-    /// Room for one more managed cluster.
-    pub(super) fn check_cluster_quota(&self, ctx: &RequestContext) -> Outcome<()> {
+    /// Room for one more cluster of that type.
+    pub(super) fn check_cluster_quota(&self, ctx: &RequestContext, cluster_type: ClusterType) -> Outcome<()> {
         let quotas = self.quotas(ctx);
         let clusters = self.store.list::<Cluster>();
         let mine = || clusters.iter().filter(|c| c.account_id == ctx.account_id && c.is_live());
         let (all, managed) =
             (mine().count(), mine().filter(|c| c.cluster_type == ClusterType::ManagedKubernetes).count());
         refuse_above("Cluster", "clusters", all + 1, quotas.clusters)?;
-        refuse_above("ManagedCluster", "managed clusters", managed + 1, quotas.managed_clusters)
+        match cluster_type {
+            ClusterType::ManagedKubernetes => {
+                refuse_above("ManagedCluster", "managed clusters", managed + 1, quotas.managed_clusters)
+            }
+            ClusterType::Swarm => Ok(()),
+        }
     }
 
     /// Room for `more` node pools in a cluster that has `present`.

@@ -88,6 +88,10 @@ pub struct Settings {
     pub ports: RangeInclusive<u16>,
     /// Address on which those ports are opened, and which public kubeconfigs name.
     pub public_address: IpAddr,
+    /// Where callers reach the server, `http://host:port`; links of triggers begin with it.
+    pub endpoint_url: String,
+    /// Port of the installation's image registry on 127.0.0.1, if it has one.
+    pub registry_port: Option<u16>,
     /// Limits, unless an account has its own.
     pub quotas: Quotas,
     /// Components that this installation brings to every cluster.
@@ -115,6 +119,8 @@ impl Default for Settings {
             containerd_version: String::new(),
             ports: 20000..=20999,
             public_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            endpoint_url: String::new(),
+            registry_port: None,
             quotas: Quotas::default(),
             provided_addons: ["coredns", "metrics-server", "kube-proxy"].map(String::from).to_vec(),
             default_instance_type: "ecs.g6.large".into(),

@@ -15,6 +15,8 @@ pub const CREATE_STAGES: [&str; 5] = ["network", "control_plane", "nodes", "comp
 pub const SCALE_OUT_STAGES: [&str; 1] = ["nodes"];
 /// Stages of removing nodes.
 pub const REMOVE_STAGES: [&str; 2] = ["drain", "release"];
+/// Stages of making a node from scratch.
+pub const RESET_STAGES: [&str; 1] = ["node"];
 /// Stages of a change of settings.
 pub const MODIFY_STAGES: [&str; 1] = ["settings"];
 /// Stages of a deletion, in order.

@@ -89,6 +89,7 @@ impl Bench {
                 images_dir: "/data/images".into(),
                 public_ip: Ipv4Addr::LOCALHOST,
                 public_ports: self.world.public_ports(),
+                registry_port: None,
                 limits: LIMITS,
                 sizes: Arc::new(|_| MachineSize::default()),
                 pace: Pace::default(),
@@ -263,7 +264,10 @@ impl Bench {
         expected.sort();
         assert_eq!(containers, expected, "containers\n{}", self.describe().await);
         for volume in &found.volumes {
-            assert!(members.iter().any(|name| volume.starts_with(&format!("{name}-"))), "volume {volume} is left");
+            let of_member = members.iter().any(|name| volume.starts_with(&format!("{name}-")));
+            let cluster = self.world.names.cluster_id_of_volume(volume).and_then(|id| self.store.get::<Cluster>(id));
+            let is_shared = cluster.is_some_and(|cluster| cluster.is_swarm() && cluster.state != ClusterState::Deleted);
+            assert!(of_member || is_shared, "volume {volume} is left");
         }
         for network in &found.networks {
             let id = self.world.names.id_of(network).expect("a name of ours");
@@ -285,6 +289,10 @@ impl Bench {
                 expected.push(format!("{}/api/internal", cluster.id));
                 expected.push(format!("{}/api/public", cluster.id));
             }
+            if is_up && cluster.is_swarm() {
+                expected.push(format!("{}/routing/internal", cluster.id));
+                expected.push(format!("{}/routing/public", cluster.id));
+            }
         }
         for name in &expected {
             assert!(held.listeners.iter().any(|listener| listener.name == *name), "listener {name} is missing");
@@ -300,7 +308,8 @@ impl Bench {
 
     /// Every machine of a running cluster has a route to every other worker's pods.
     fn check_routes(&self) {
-        for cluster in self.store.list::<Cluster>().iter().filter(|cluster| cluster.state == ClusterState::Running) {
+        let is_meant = |cluster: &Cluster| cluster.state == ClusterState::Running && !cluster.is_swarm();
+        for cluster in self.store.list::<Cluster>().iter().filter(|cluster| is_meant(cluster)) {
             let machines = self.store.list_of::<Machine>(&cluster.id);
             for machine in &machines {
                 let spec =

@@ -12,8 +12,8 @@ use sampan_store::{
 
 use crate::{
     bench::Bench,
+    gate::Chance,
     orders::{self, Order},
-    world::Chance,
 };
 
 fn is_deleted(bench: &Bench, order: &Order) -> bool {

@@ -11,17 +11,29 @@ use sampan_store::model::{ClusterState, MachineWanted, Retain, TaskState};
 
 use crate::{
     bench::Bench,
+    gate::Chance,
     orders::{self, Order},
-    world::Chance,
 };
+
+/// Which clusters the story is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Generation {
+    Kubernetes,
+    Swarm,
+}
 
 /// What is asked of the server, in order; each only after the one before has ended.
 const STORY: [&str; 5] = ["create", "scale out", "remove", "create another", "delete"];
+/// The same for Swarm clusters.
+const SWARM_STORY: [&str; 6] = ["create", "scale out", "reset", "remove", "create another", "delete"];
 
 /// Plays the story; `trouble` is called before each part and while the server comes back.
-async fn play(bench: &mut Bench, mut trouble: impl FnMut(&mut Bench)) {
-    let (one, two) = (Order::new(1, 2), Order::new(2, 1));
-    for part in STORY {
+async fn play(bench: &mut Bench, generation: Generation, mut trouble: impl FnMut(&mut Bench)) {
+    let (one, two, story): (_, _, &[&str]) = match generation {
+        Generation::Kubernetes => (Order::new(1, 2), Order::new(2, 1), &STORY),
+        Generation::Swarm => (Order::swarm(1, 2), Order::swarm(2, 1), &SWARM_STORY),
+    };
+    for part in story.iter().copied() {
         trouble(bench);
         let now = bench.now();
         let tasks = match part {
@@ -30,6 +42,7 @@ async fn play(bench: &mut Bench, mut trouble: impl FnMut(&mut Bench)) {
                 vec![one.creation_task()]
             }
             "scale out" => vec![orders::scale_out(&bench.store, &one, 3..5, now).await],
+            "reset" => vec![orders::reset(&bench.store, &one, 2, now).await],
             "remove" => vec![
                 orders::remove(&bench.store, &one, &[1], MachineWanted::Release, true, now).await,
                 orders::remove(&bench.store, &one, &[2], MachineWanted::Leave, false, now).await,
@@ -123,66 +136,80 @@ fn instant(chance: &mut Chance) -> u64 {
     }
 }
 
-fn undisturbed() -> String {
+fn undisturbed(generation: Generation) -> String {
     run(async {
         let mut bench = Bench::new(0).await;
         bench.start();
-        play(&mut bench, |_| ()).await;
+        play(&mut bench, generation, |_| ()).await;
         bench.outcome()
     })
 }
 
-#[test]
-fn killed_at_external_calls() {
-    let (expected, total) = (undisturbed(), AtomicU64::new(0));
-    let rounds = rounds(100);
-    each_seed(0..rounds, |seed| {
+/// Plays the story for each seed with that trouble and compares the ends; answers how often the server died.
+fn compare(
+    seeds: std::ops::Range<u64>,
+    generation: Generation,
+    trouble: impl Fn(&mut Bench, &mut Chance) + Sync,
+) -> u64 {
+    let (expected, total) = (undisturbed(generation), AtomicU64::new(0));
+    each_seed(seeds, |seed| {
         let (outcome, deaths) = run(async {
             let (mut bench, mut chance) = (Bench::new(seed).await, Chance::new(seed));
             bench.start();
-            play(&mut bench, |bench| bench.world.gate.kill_after(instant(&mut chance))).await;
+            play(&mut bench, generation, |bench| trouble(bench, &mut chance)).await;
             (bench.outcome(), bench.deaths)
         });
         total.fetch_add(deaths, Ordering::Relaxed);
         assert_eq!(outcome, expected, "seed {seed}");
     });
-    assert!(total.into_inner() > 3 * rounds, "too few deaths to prove anything");
+    total.into_inner()
+}
+
+fn at_external_calls(generation: Generation, rounds: u64) {
+    let deaths = compare(0..rounds, generation, |bench, chance| bench.world.gate.kill_after(instant(chance)));
+    assert!(deaths > 3 * rounds, "too few deaths to prove anything");
+}
+
+fn anywhere(generation: Generation, rounds: u64) {
+    let deaths =
+        compare(1000..1000 + rounds, generation, |bench, chance| bench.kill_after_looks(1 + chance.below(250)));
+    assert!(deaths > 33 * rounds, "too few deaths to prove anything");
+}
+
+fn while_calls_fail(generation: Generation, rounds: u64) {
+    let deaths = compare(2000..2000 + rounds, generation, |bench, chance| {
+        bench.world.gate.set_faults(100);
+        bench.world.gate.kill_after(instant(chance));
+    });
+    assert!(deaths > 3 * rounds, "too few deaths to prove anything");
+}
+
+#[test]
+fn killed_at_external_calls() {
+    at_external_calls(Generation::Kubernetes, rounds(100));
 }
 
 #[test]
 fn killed_anywhere() {
-    let (expected, total) = (undisturbed(), AtomicU64::new(0));
-    let rounds = rounds(30);
-    each_seed(1000..1000 + rounds, |seed| {
-        let (outcome, deaths) = run(async {
-            let (mut bench, mut chance) = (Bench::new(seed).await, Chance::new(seed));
-            bench.start();
-            play(&mut bench, |bench| bench.kill_after_looks(1 + chance.below(250))).await;
-            (bench.outcome(), bench.deaths)
-        });
-        total.fetch_add(deaths, Ordering::Relaxed);
-        assert_eq!(outcome, expected, "seed {seed}");
-    });
-    assert!(total.into_inner() > 33 * rounds, "too few deaths to prove anything");
+    anywhere(Generation::Kubernetes, rounds(30));
 }
 
 #[test]
 fn killed_while_calls_fail() {
-    let (expected, total) = (undisturbed(), AtomicU64::new(0));
-    let rounds = rounds(40);
-    each_seed(2000..2000 + rounds, |seed| {
-        let (outcome, deaths) = run(async {
-            let (mut bench, mut chance) = (Bench::new(seed).await, Chance::new(seed));
-            bench.start();
-            let trouble = |bench: &mut Bench| {
-                bench.world.gate.set_faults(100);
-                bench.world.gate.kill_after(instant(&mut chance));
-            };
-            play(&mut bench, trouble).await;
-            (bench.outcome(), bench.deaths)
-        });
-        total.fetch_add(deaths, Ordering::Relaxed);
-        assert_eq!(outcome, expected, "seed {seed}");
-    });
-    assert!(total.into_inner() > 3 * rounds, "too few deaths to prove anything");
+    while_calls_fail(Generation::Kubernetes, rounds(40));
+}
+
+#[test]
+fn swarm_killed_at_external_calls() {
+    at_external_calls(Generation::Swarm, rounds(100));
+}
+
+#[test]
+fn swarm_killed_anywhere() {
+    anywhere(Generation::Swarm, rounds(30));
+}
+
+#[test]
+fn swarm_killed_while_calls_fail() {
+    while_calls_fail(Generation::Swarm, rounds(40));
 }

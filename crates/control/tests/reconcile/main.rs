@@ -8,9 +8,11 @@
 mod bench;
 mod creation;
 mod deletion;
+mod gate;
 mod kill;
 mod orders;
 mod outage;
 mod repair;
 mod scaling;
+mod swarm;
 mod world;

@@ -7,8 +7,8 @@ use sampan_store::{
     Batch, Store,
     model::{
         Cluster, ClusterNetwork, ClusterState, ClusterType, ControlPlaneOptions, Deletion, Machine, MachineRole,
-        MachineState, MachineWanted, Membership, NodePool, NodePoolState, ProxyMode, Retain, Stage, StageState, Task,
-        TaskResult, TaskState, TaskType, Timestamp, VSwitch, Vpc,
+        MachineState, MachineWanted, Membership, NodePool, NodePoolState, ProxyMode, Retain, Stage, StageState,
+        SwarmOptions, Task, TaskResult, TaskState, TaskType, Timestamp, VSwitch, Vpc,
     },
 };
 
@@ -23,11 +23,22 @@ pub(crate) struct Order {
     pub(crate) timeout_minutes: u32,
     pub(crate) disable_rollback: bool,
     pub(crate) vpc_id: Option<String>,
+    /// A cluster of Docker engines.
+    pub(crate) swarm: bool,
 }
 
 impl Order {
     pub(crate) fn new(number: u8, workers: u8) -> Self {
-        Self { number, workers, timeout_minutes: 60, disable_rollback: false, vpc_id: None }
+        Self { number, workers, timeout_minutes: 60, disable_rollback: false, vpc_id: None, swarm: false }
+    }
+
+    pub(crate) fn swarm(number: u8, nodes: u8) -> Self {
+        Self { swarm: true, ..Self::new(number, nodes) }
+    }
+
+    /// The host's port for HTTP to the applications of a Swarm cluster.
+    pub(crate) fn routing_port(&self) -> u16 {
+        self.port() + 4
     }
 
     pub(crate) fn cluster_id(&self) -> String {
@@ -150,6 +161,29 @@ pub(crate) async fn remove(
     id
 }
 
+/// Records that this node shall be made from scratch; answers the task.
+pub(crate) async fn reset(store: &Store, order: &Order, index: u8, now: Timestamp) -> String {
+    let id = format!("T-reset{:04}x{index}", order.number);
+    let mut reset = task(&id, order, TaskType::ClusterNodeReset, now, 60);
+    let machine = store.get::<Machine>(&order.worker(index)).expect("it is recorded");
+    let status = sampan_store::model::ResultStatus::Initial;
+    reset.results.push(TaskResult { data: machine.id.clone(), status });
+    let mut batch = Batch::new();
+    batch.update(
+        machine.revision,
+        &Machine {
+            wanted: MachineWanted::Reset,
+            drain: true,
+            removal_task_id: Some(id.clone()),
+            state: MachineState::Removing,
+            ..machine.value.clone()
+        },
+    );
+    batch.create(&reset);
+    store.commit(batch).await.expect("recorded");
+    id
+}
+
 /// Records that the cluster shall go; answers the task.
 pub(crate) async fn delete(store: &Store, order: &Order, retain: Retain, now: Timestamp) -> String {
     let id = format!("T-delete{:04}", order.number);
@@ -195,7 +229,7 @@ fn cluster(order: &Order, now: Timestamp) -> Cluster {
         name: format!("test-{}", order.number),
         region_id: REGION.into(),
         zone_id: format!("{REGION}-a"),
-        cluster_type: ClusterType::ManagedKubernetes,
+        cluster_type: if order.swarm { ClusterType::Swarm } else { ClusterType::ManagedKubernetes },
         spec: "ack.standard".into(),
         state: ClusterState::Initial,
         state_reason: None,
@@ -218,6 +252,13 @@ fn cluster(order: &Order, now: Timestamp) -> Cluster {
             api_load_balancer_id: "lb-1".into(),
         },
         control_plane: ControlPlaneOptions::default(),
+        swarm: order.swarm.then(|| SwarmOptions {
+            bridge_pool: Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 16),
+            routing: true,
+            routing_public_port: Some(order.routing_port()),
+            listeners: std::collections::BTreeMap::new(),
+            next_node_index: u32::from(order.workers) + 1,
+        }),
         tags: Vec::new(),
         deletion_protection: false,
         instance_deletion_protection: false,
@@ -284,7 +325,8 @@ pub(crate) fn machine(order: &Order, index: u8, task_id: &str, now: Timestamp) -
             node_pool_id: is_worker.then(|| order.pool_id()),
             role: if is_worker { MachineRole::Worker } else { MachineRole::ControlPlane },
             node_name: format!("{REGION}.{ip}"),
-            pod_cidr: is_worker.then(|| Ipv4Net::new_assert(Ipv4Addr::new(172, 20, index, 0), 25)),
+            pod_cidr: (is_worker && !order.swarm).then(|| Ipv4Net::new_assert(Ipv4Addr::new(172, 20, index, 0), 25)),
+            node_index: (is_worker && order.swarm).then_some(u32::from(index)),
             task_id: task_id.to_owned(),
         }),
         state: MachineState::Pending,

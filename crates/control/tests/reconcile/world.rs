@@ -25,116 +25,18 @@ use sampan_provider::{
 };
 use sampan_store::{
     Batch, Store,
-    model::{Cluster, Fault, Machine, NodePool, Outcome, Timestamp},
+    model::{Cluster, Fault, Machine, MachineWanted, NodePool, Outcome, Timestamp},
 };
 use tokio::{sync::broadcast, time::Instant};
 
+use crate::gate::Gate;
+
 /// Polls until an API server that has all it needs answers.
 const POLLS_UNTIL_READY: u32 = 3;
+/// Where a Swarm cluster's master is told of its nodes.
+const MASTER: &str = "/master";
 /// Rounds until a drain is done.
 const DRAIN_ROUNDS: u32 = 2;
-
-/// Small and good enough to choose by.
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
-/// Where every external call passes: here it may fail, or the server may die in it.
-pub(crate) struct Gate {
-    inner: Mutex<GateState>,
-}
-
-struct GateState {
-    calls: u64,
-    kill_at: Option<u64>,
-    dead: bool,
-    faults_per_mille: u64,
-    engine_is_down: bool,
-    chance: Chance,
-}
-
-impl Gate {
-    fn new(seed: u64) -> Arc<Self> {
-        let chance = Chance::new(seed);
-        let inner =
-            GateState { calls: 0, kill_at: None, dead: false, faults_per_mille: 0, engine_is_down: false, chance };
-        Arc::new(Self { inner: Mutex::new(inner) })
-    }
-
-    fn inner(&self) -> MutexGuard<'_, GateState> {
-        self.inner.lock().expect("no test panics while it holds this")
-    }
-
-    /// The server dies in the n-th call from now, before, during or after its effect.
-    pub(crate) fn kill_after(&self, calls: u64) {
-        let mut inner = self.inner();
-        inner.kill_at = Some(inner.calls + calls);
-    }
-
-    pub(crate) fn never_kill(&self) {
-        self.inner().kill_at = None;
-    }
-
-    /// So many of a thousand calls fail.
-    pub(crate) fn set_faults(&self, per_mille: u64) {
-        self.inner().faults_per_mille = per_mille;
-    }
-
-    /// The engine does not answer.
-    pub(crate) fn set_engine_down(&self, down: bool) {
-        self.inner().engine_is_down = down;
-    }
-
-    /// Whether the server has died.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.inner().dead
-    }
-
-    /// The dead server is gone; another may start.
-    pub(crate) fn revive(&self) {
-        let mut inner = self.inner();
-        inner.dead = false;
-        inner.kill_at = None;
-    }
-
-    pub(crate) fn calls(&self) -> u64 {
-        self.inner().calls
-    }
-
-    fn next(&self, is_engine: bool) -> Option<Injected> {
-        let mut inner = self.inner();
-        if inner.dead {
-            return Some(Injected::Hang(FaultPoint::Before));
-        }
-        inner.calls += 1;
-        let point = match inner.chance.below(3) {
-            0 => FaultPoint::Before,
-            1 => FaultPoint::Midway,
-            _ => FaultPoint::After,
-        };
-        if inner.kill_at.is_some_and(|at| inner.calls >= at) {
-            inner.dead = true;
-            return Some(Injected::Hang(point));
-        }
-        if is_engine && inner.engine_is_down {
-            return Some(Injected::Fail(FaultPoint::Before));
-        }
-        let per_mille = inner.faults_per_mille;
-        (inner.chance.below(1000) < per_mille).then_some(Injected::Fail(point))
-    }
-}
 
 /// A node object.
 #[derive(Clone, Debug)]
@@ -171,6 +73,10 @@ pub(crate) struct State {
     pub(crate) api_down: BTreeSet<String>,
     /// Nodes that were drained, in order.
     pub(crate) drained: Vec<String>,
+    /// Nodes that the masters of Swarm clusters have let go of: machine ids.
+    pub(crate) let_go: BTreeSet<String>,
+    /// Listeners that applications of Swarm clusters ask for.
+    pub(crate) listeners: BTreeMap<String, Vec<(String, u16)>>,
     /// What must never happen, and did.
     pub(crate) violations: Vec<String>,
     polls: HashMap<String, u32>,
@@ -310,7 +216,63 @@ impl World {
         }
     }
 
-    fn views(&self, cluster_id: &str) -> Vec<NodeView> {
+    /// What a Swarm cluster's master was told of its nodes: machine id, name, whether it leaves.
+    fn told(&self, cluster_id: &str) -> Vec<(String, String, bool)> {
+        let manager = self.control_plane(cluster_id).unwrap_or_default();
+        let state = self.state();
+        let file = state.specs.get(&manager).and_then(|spec| spec.files.iter().find(|file| file.path == MASTER));
+        file.map(|file| serde_json::from_str(&file.content).expect("what the blueprint wrote")).unwrap_or_default()
+    }
+
+    /// Nodes as a Swarm cluster's master sees them.
+    fn engines(&self, cluster_id: &str) -> Vec<NodeView> {
+        let view = |(id, name, leaving): (String, String, bool)| {
+            let serves = self.runs(&id) && self.state().specs.contains_key(&id);
+            let is_well = serves && !self.state().sick.contains(&id);
+            if !leaving {
+                self.state().let_go.remove(&id);
+            }
+            NodeView {
+                name,
+                ready: if is_well { NodeReadiness::Ready } else { NodeReadiness::NotReady },
+                heard: None,
+                message: "as told".into(),
+                cordoned: leaving,
+                pod_cidr: None,
+                kubelet_version: "20.10.24".into(),
+            }
+        };
+        self.told(cluster_id).into_iter().map(view).collect()
+    }
+
+    /// One look of a Swarm cluster's master at a node that shall leave.
+    fn depart(&self, cluster_id: &str, node: &str) -> DrainOutcome {
+        let told = self.told(cluster_id).into_iter().find(|(_, name, _)| name == node);
+        let mut state = self.state();
+        match told {
+            None => DrainOutcome::Done,
+            Some((id, ..)) if state.let_go.contains(&id) => DrainOutcome::Done,
+            Some((_, _, false)) => DrainOutcome::Waiting("it was not told to leave".into()),
+            Some(_) if state.undrainable.contains(node) => DrainOutcome::Waiting("web_db_1 cannot be moved".into()),
+            Some((id, name, true)) => {
+                let rounds = state.polls.entry(format!("departure of {id}")).or_default();
+                *rounds += 1;
+                if *rounds < DRAIN_ROUNDS {
+                    return DrainOutcome::Waiting("its containers are being moved".into());
+                }
+                *rounds = 0;
+                state.let_go.insert(id);
+                state.drained.push(name);
+                DrainOutcome::Done
+            }
+        }
+    }
+
+    fn views(&self, cluster: &Cluster) -> Vec<NodeView> {
+        let cluster_id = &cluster.id;
+        if cluster.is_swarm() {
+            return self.engines(cluster_id);
+        }
         self.register(cluster_id);
         let nodes = self.state().nodes.get(cluster_id).cloned().unwrap_or_default();
         let view = |(name, node): (String, FakeNode)| {
@@ -419,7 +381,8 @@ impl ClusterAccess for Session {
         world
             .call(|| {
                 world.api(cluster)?;
-                let has_node = world.views(&cluster.id).iter().any(|node| node.ready == NodeReadiness::Ready);
+                let has_node =
+                    cluster.is_swarm() || world.views(cluster).iter().any(|node| node.ready == NodeReadiness::Ready);
                 match world.state().base.contains(&(cluster.id.clone(), BasePart::Essentials)) && has_node {
                     true => Ok(()),
                     false => Err(Fault::unavailable("the DNS service has no ready endpoint")),
@@ -443,7 +406,7 @@ impl ClusterAccess for Session {
 
     async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>> {
         let world = &self.world;
-        world.call(|| world.api(cluster).map(|()| world.views(&cluster.id))).await
+        world.call(|| world.api(cluster).map(|()| world.views(cluster))).await
     }
 
     async fn settle_node(&self, cluster: &Cluster, node: &str, wanted: &NodeWanted) -> Outcome<()> {
@@ -451,6 +414,9 @@ impl ClusterAccess for Session {
         world
             .call(|| {
                 world.api(cluster)?;
+                if cluster.is_swarm() {
+                    return Ok(());
+                }
                 let mut state = world.state();
                 let found = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.get_mut(node));
                 let found = found.ok_or_else(|| Fault::unavailable("no such node"))?;
@@ -470,6 +436,9 @@ impl ClusterAccess for Session {
         world
             .call(|| {
                 world.api(cluster)?;
+                if cluster.is_swarm() {
+                    return Ok(world.depart(&cluster.id, node));
+                }
                 let mut state = world.state();
                 if state.undrainable.contains(node) {
                     return Ok(DrainOutcome::Waiting("pod default/web: blocked by the disruption budget web".into()));
@@ -493,15 +462,31 @@ impl ClusterAccess for Session {
         world
             .call(|| {
                 world.api(cluster)?;
+                if cluster.is_swarm() {
+                    return match world.depart(&cluster.id, node) {
+                        DrainOutcome::Done => Ok(()),
+                        DrainOutcome::Waiting(why) => Err(Fault::unavailable(why)),
+                    };
+                }
                 let mut state = world.state();
                 let removed = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.remove(node));
                 drop(state);
                 let machine = removed.map(|node| node.machine_id);
                 let wanted = machine.and_then(|id| world.store.get::<Machine>(&id));
-                if wanted.is_some_and(|m| m.wanted == sampan_store::model::MachineWanted::Run) {
+                if wanted.is_some_and(|m| m.wanted == MachineWanted::Run) {
                     world.state().violations.push(format!("the node {node} of a wanted machine was deleted"));
                 }
                 Ok(())
+            })
+            .await
+    }
+
+    async fn listeners(&self, cluster: &Cluster) -> Outcome<Vec<(String, u16)>> {
+        let world = &self.world;
+        world
+            .call(|| {
+                world.api(cluster)?;
+                Ok(world.state().listeners.get(&cluster.id).cloned().unwrap_or_default())
             })
             .await
     }
@@ -549,7 +534,17 @@ impl Blueprints for Session {
     }
 
     async fn control_plane(&self, cluster: &Cluster, _machine: &Machine, workers: &[Machine]) -> Outcome<NodeSpec> {
-        self.spec(cluster, "control-plane", workers).await
+        let mut spec = self.spec(cluster, "control-plane", workers).await?;
+        if cluster.is_swarm() {
+            let tell = |machine: &Machine| {
+                let member = machine.membership.as_ref().expect("a member");
+                (machine.id.clone(), member.node_name.clone(), machine.wanted != MachineWanted::Run)
+            };
+            let told: Vec<(String, String, bool)> = workers.iter().map(tell).collect();
+            let content = serde_json::to_string(&told).expect("plain data");
+            spec.files.push(File { path: MASTER.into(), mode: 0o600, content });
+        }
+        Ok(spec)
     }
 
     async fn worker(

@@ -2,6 +2,7 @@
 //! to a bound, ask for permission, refuse replays, call the handler, write the answer. Every way out has the API's own shape.
 //! The body of somebody who has not signed is dropped as it comes, for a moment, and never kept.
 
+mod hook;
 pub mod keys;
 pub mod listen;
 mod metrics;
@@ -35,7 +36,7 @@ use sampan_store::{
     Store,
     model::{Timestamp, new_uuid},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::{
     keys::{Key, Keys},
@@ -83,6 +84,8 @@ pub struct GatewayParts {
     pub routes: Vec<Route>,
     /// Limits.
     pub limits: Limits,
+    /// Whether a bearer token is the one that the installation's registry was given.
+    pub registry_token: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Region of requests that name none.
     pub region_id: String,
     /// Gauges beside the gateway's own figures.
@@ -143,15 +146,19 @@ impl Gateway {
         })
     }
 
+    fn permit(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.permits.try_acquire().map_err(|_| {
+            Refusal::new(Code::ServiceUnavailable, "Too many requests are in work; try again in a moment.")
+        })
+    }
+
     async fn refusable(
         &self,
         request: Request<Incoming>,
         request_id: &str,
         operation: &mut &'static str,
     ) -> Result<(Route, Reply), Refusal> {
-        let _permit = self.permits.try_acquire().map_err(|_| {
-            Refusal::new(Code::ServiceUnavailable, "Too many requests are in work; try again in a moment.")
-        })?;
+        let _permit = self.permit()?;
         let found = self.router.find(request.method(), request.uri().path())?;
         *operation = found.route.operation.name;
         let work = AssertUnwindSafe(self.work(request, found, request_id)).catch_unwind();
@@ -303,6 +310,11 @@ impl listen::Answer for Gateway {
         let accept = text(header::ACCEPT).map(str::to_owned);
         let host = text(header::HOST).unwrap_or_default().to_owned();
         let mut operation = "unknown";
+        if Self::is_hook(request.uri().path()) {
+            let answer = self.hook(request, &mut operation, &request_id, &host).await;
+            self.metrics.answered(operation, answer.status().as_u16(), started.elapsed());
+            return answer;
+        }
         let answer = self
             .refusable(request, &request_id, &mut operation)
             .await

@@ -14,6 +14,11 @@ pub(super) async fn open_service(call: Call) -> Result<Reply, Refusal> {
     Reply::new(&types::OpenAckServiceResponse { request_id: String::new(), order_id })
 }
 
+pub(super) async fn api_version(_call: Call) -> Result<Reply, Refusal> {
+    let version = sampan_api::API_VERSION.to_owned();
+    Reply::new(&types::DescribeApiVersionResponse { version, request_id: String::new() })
+}
+
 pub(super) async fn quota(call: Call) -> Result<Reply, Refusal> {
     let quotas = call.service.quotas(&call.context);
     Reply::new(&types::DescribeUserQuotaResponse {

@@ -1,5 +1,7 @@
 //! Clusters: listed, shown, changed, deleted, and how users get into them.
 
+use std::collections::BTreeMap;
+
 use sampan_api::{Refusal, types};
 use sampan_control::service::{
     cluster::{ClusterDelete, ClusterFilter, ClusterModify, keeps_load_balancer},
@@ -22,9 +24,19 @@ fn view(call: &Call, cluster: &Cluster) -> types::Cluster {
         workers: call.service.worker_count(&cluster.id),
         next_version: version::next_version(settings, &cluster.version).map(|v| v.to_string()).unwrap_or_default(),
         public_url: credentials::public_url(settings, cluster),
+        routing_url: credentials::routing_url(settings, cluster),
+        listeners: listeners(settings, cluster),
+        registry: settings.registry_port.map(|port| format!("127.0.0.1:{port}")),
         containerd_version: settings.containerd_version.clone(),
     };
     views::cluster::cluster(cluster, &facts)
+}
+
+/// Where the listeners are that applications of a Swarm cluster asked for.
+fn listeners(settings: &sampan_control::service::Settings, cluster: &Cluster) -> BTreeMap<String, String> {
+    let listeners = cluster.swarm.iter().flat_map(|options| &options.listeners);
+    let place = |port: u16| credentials::on_host(settings, port).to_string();
+    listeners.map(|(name, listener)| (name.clone(), place(listener.public_port))).collect()
 }
 
 pub(super) async fn list_v1(call: Call) -> Result<Reply, Refusal> {
@@ -119,6 +131,16 @@ pub(super) async fn user_config(call: Call) -> Result<Reply, Refusal> {
 }
 
 pub(super) async fn certs(call: Call) -> Result<Reply, Refusal> {
+    let id = call.path("ClusterId");
+    if call.service.cluster(&call.context, id).map_err(refusal)?.is_swarm() {
+        let issued = call.service.swarm_certs(&call.context, id).await.map_err(refusal)?;
+        return Reply::new(&types::DescribeClusterCertsResponse {
+            ca: Some(issued.ca_pem),
+            cert: Some(issued.certificate_pem),
+            key: Some(issued.key_pem.into()),
+            config: None,
+        });
+    }
     let kubeconfig = call.service.cluster_certs(&call.context, call.path("ClusterId")).await.map_err(refusal)?;
     Reply::new(&types::DescribeClusterCertsResponse {
         ca: Some(kubeconfig.issued.ca_pem),

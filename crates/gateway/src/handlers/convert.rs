@@ -2,7 +2,7 @@
 
 use sampan_api::{Refusal, Secret, types};
 use sampan_control::service::{
-    cluster::ClusterTask,
+    cluster::{ClusterTask, swarm::SwarmScale},
     node_pool::{Charge, Disk, Login, NodePoolCreate, NodePoolOptions, ScaleTo},
 };
 use sampan_store::model::{MaintenanceWindow, Tag, Taint};
@@ -156,6 +156,20 @@ pub(super) fn scale_to(body: types::UpdateClusterSizeByIdRequest, unknown_fields
             ..NodePoolOptions::default()
         },
         timeout_mins: body.timeout_mins,
+        unknown_fields,
+    }
+}
+
+/// The Swarm body of `PUT /clusters/{ClusterId}`.
+pub(super) fn swarm_scale(body: types::UpdateClusterSizeByIdRequest, unknown_fields: Vec<String>) -> SwarmScale {
+    SwarmScale {
+        size: body.size,
+        instance_type: body.instance_type,
+        password: password(body.password),
+        ecs_image_id: body.ecs_image_id,
+        data_disk_category: body.data_disk_category,
+        data_disk_size: body.data_disk_size,
+        io_optimized: body.io_optimized,
         unknown_fields,
     }
 }

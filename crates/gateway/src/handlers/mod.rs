@@ -9,6 +9,8 @@ mod info;
 mod machine;
 mod node;
 mod node_pool;
+mod swarm;
+mod trigger;
 
 use sampan_api::operations as op;
 
@@ -42,12 +44,20 @@ pub fn routes() -> Vec<Route> {
         route!(op::DESCRIBE_TASK_INFO, info::task),
         route!(op::DESCRIBE_CLUSTER_NODES, node::list),
         route!(op::DELETE_CLUSTER_NODES, node::remove),
+        route!(op::ATTACH_INSTANCES, swarm::attach),
+        route!(op::REMOVE_CLUSTER_NODE, swarm::remove),
+        route!(op::RESET_NODE, swarm::reset),
+        route!(op::LIST_IMAGES, swarm::images),
+        route!(op::DESCRIBE_API_VERSION, account::api_version),
         route!(op::SCALE_OUT_CLUSTER, node::scale_out),
         route!(op::UPDATE_CLUSTER_SIZE_BY_ID, node::scale_to),
         route!(op::CREATE_CLUSTER_NODE_POOL, node_pool::create),
         route!(op::SCALE_CLUSTER_NODE_POOL, node_pool::scale),
         route!(op::DESCRIBE_CLUSTER_NODE_POOLS, node_pool::list),
         route!(op::DESCRIBE_CLUSTER_NODE_POOL_DETAIL, node_pool::detail),
+        route!(op::CREATE_TRIGGER, trigger::create),
+        route!(op::DESCRIBE_TRIGGER, trigger::list),
+        route!(op::DELETE_TRIGGER, trigger::delete),
         route!(op::LIST_MACHINES, machine::list),
         route!(op::CREATE_MACHINES, machine::create),
         route!(op::DELETE_MACHINE, machine::delete),

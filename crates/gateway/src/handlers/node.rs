@@ -30,14 +30,9 @@ pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
     };
     let id = call.path("ClusterId");
     let page = call.service.nodes(&call.context, id, &filter, paging).map_err(refusal)?;
-    let pools = call.service.node_pools(&call.context, id, None).map_err(refusal)?;
     let image_id = &call.service.settings().node_image.id;
-    let nodes = page.items.iter().map(|machine| {
-        let pool_id = machine.membership.as_ref().and_then(|member| member.node_pool_id.as_deref());
-        let pool = pools.iter().find(|(pool, _)| Some(pool.id.as_str()) == pool_id);
-        let charge_type = pool.map_or("PostPaid", |(pool, _)| sampan_control::service::node_pool::charge_type(pool));
-        views::node::node(machine, image_id, charge_type)
-    });
+    let nodes =
+        page.items.iter().map(|machine| views::node::node(machine, image_id, &call.service.node_charge_type(machine)));
     Reply::new(&types::DescribeClusterNodesResponse {
         nodes: nodes.collect(),
         page: views::page_info(paging, page.total),
@@ -70,7 +65,11 @@ pub(super) async fn scale_out(call: Call) -> Result<Reply, Refusal> {
 
 pub(super) async fn scale_to(call: Call) -> Result<Reply, Refusal> {
     let body = call.body::<types::UpdateClusterSizeByIdRequest>()?;
+    let id = call.path("ClusterId");
+    if call.service.cluster(&call.context, id).map_err(refusal)?.is_swarm() {
+        let input = convert::swarm_scale(body.value, body.unknown_fields);
+        return convert::started(call.service.swarm_scale(&call.context, id, &input).await.map_err(refusal)?);
+    }
     let input: ScaleTo = convert::scale_to(body.value, body.unknown_fields);
-    let task = call.service.scale_to(&call.context, call.path("ClusterId"), &input).await.map_err(refusal)?;
-    convert::started(task)
+    convert::started(call.service.scale_to(&call.context, id, &input).await.map_err(refusal)?)
 }

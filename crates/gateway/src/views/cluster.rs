@@ -8,7 +8,7 @@ use sampan_control::service::{
     cluster_state_word,
     credentials::internal_url,
 };
-use sampan_store::model::{Addon, Cluster, LogLine, MaintenanceWindow, ProxyMode};
+use sampan_store::model::{Addon, Cluster, ClusterType, LogLine, MaintenanceWindow, ProxyMode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -21,23 +21,33 @@ pub struct ClusterFacts {
     pub workers: usize,
     /// What it can be upgraded to, or empty.
     pub next_version: String,
-    /// Public address of its API server, if it has one.
+    /// Public address of its API server or master, if it has one.
     pub public_url: Option<String>,
+    /// Public address at which the applications of a Swarm cluster take HTTP.
+    pub routing_url: Option<String>,
+    /// Addresses of the further listeners of a Swarm cluster.
+    pub listeners: BTreeMap<String, String>,
+    /// Address of the installation's image registry, on the host and on every node of a Swarm cluster.
+    pub registry: Option<String>,
     /// Version of containerd on its nodes.
     pub containerd_version: String,
 }
 
 /// A cluster.
 pub fn cluster(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
+    match cluster.cluster_type {
+        ClusterType::ManagedKubernetes => kubernetes(cluster, facts),
+        ClusterType::Swarm => swarm(cluster, facts),
+    }
+}
+
+/// What both generations have.
+fn common(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
     let network = &cluster.network;
-    let cidrs = (network.pod_cidr.to_string(), network.service_cidr.to_string());
     types::Cluster {
         cluster_id: cluster.id.clone(),
         name: cluster.name.clone(),
-        cluster_type: "ManagedKubernetes".into(),
-        cluster_spec: cluster.spec.clone(),
-        profile: "Default".into(),
-        state: cluster_state_word(cluster.state).into(),
+        state: cluster_state_word(cluster).into(),
         region_id: cluster.region_id.clone(),
         zone_id: cluster.zone_id.clone(),
         size: i64::try_from(facts.workers).unwrap_or(i64::MAX),
@@ -45,15 +55,12 @@ pub fn cluster(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
         updated: time(cluster.updated),
         init_version: cluster.init_version.clone(),
         current_version: cluster.version.clone(),
-        next_version: facts.next_version.clone(),
         deletion_protection: cluster.deletion_protection,
         external_loadbalancer_id: load_balancer(cluster).to_owned(),
-        master_url: master_url(cluster, facts),
-        meta_data: meta_data(cluster, facts),
         network_mode: "vpc".into(),
         resource_group_id: cluster.resource_group_id.clone(),
         security_group_id: network.security_group_id.clone(),
-        subnet_cidr: cidrs.0.clone(),
+        subnet_cidr: network.pod_cidr.to_string(),
         tags: tags(&cluster.tags),
         vpc_id: network.vpc_id.clone(),
         vswitch_id: network.vswitch_ids.join(","),
@@ -61,6 +68,36 @@ pub fn cluster(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
         agent_version: Some(env!("CARGO_PKG_VERSION").into()),
         failed_message: cluster.state_reason.clone(),
         vswitch_ids: Some(network.vswitch_ids.clone()),
+        parameters: Some(parameters(&cluster.request)),
+        ..types::Cluster::default()
+    }
+}
+
+fn swarm(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
+    types::Cluster {
+        cluster_type: "aliyun".into(),
+        // A plain URL, other than a Kubernetes cluster's.
+        master_url: facts.public_url.clone().unwrap_or_else(|| internal_url(cluster)),
+        init_version: String::new(),
+        current_version: String::new(),
+        docker_version: cluster.version.clone(),
+        routing_url: facts.routing_url.clone(),
+        registry: facts.registry.clone(),
+        listeners: (!facts.listeners.is_empty()).then(|| facts.listeners.clone()),
+        ..common(cluster, facts)
+    }
+}
+
+fn kubernetes(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
+    let network = &cluster.network;
+    let cidrs = (network.pod_cidr.to_string(), network.service_cidr.to_string());
+    types::Cluster {
+        cluster_type: "ManagedKubernetes".into(),
+        cluster_spec: cluster.spec.clone(),
+        profile: "Default".into(),
+        next_version: facts.next_version.clone(),
+        master_url: master_url(cluster, facts),
+        meta_data: meta_data(cluster, facts),
         container_cidr: Some(cidrs.0),
         service_cidr: Some(cidrs.1),
         node_cidr_mask: Some(network.node_cidr_mask.to_string()),
@@ -72,13 +109,12 @@ pub fn cluster(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
         cluster_domain: Some(network.cluster_domain.clone()),
         extra_sans: Some(cluster.control_plane.custom_san.clone()),
         timezone: cluster.control_plane.timezone.clone(),
-        parameters: Some(parameters(&cluster.request)),
         rrsa_config: rrsa(&cluster.request),
         operation_policy: requested(&cluster.request, "operation_policy"),
         control_plane_config: requested(&cluster.request, "control_plane_config"),
         control_plane_endpoints_config: Some(endpoints(cluster, facts)),
         // No Docker, no private zone and no RAM role stand behind a cluster here.
-        ..types::Cluster::default()
+        ..common(cluster, facts)
     }
 }
 

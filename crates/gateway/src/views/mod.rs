@@ -5,6 +5,7 @@ pub mod machine;
 pub mod node;
 pub mod node_pool;
 pub mod task;
+pub mod trigger;
 
 use sampan_store::model::{Tag, Timestamp};
 

@@ -9,7 +9,7 @@ use super::time;
 /// A node. What belongs to billing is the documented constant of a pay-as-you-go instance that never expires.
 pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node {
     let membership = machine.membership.as_ref();
-    let leaving = matches!(machine.wanted, MachineWanted::Leave | MachineWanted::Release);
+    let leaving = matches!(machine.wanted, MachineWanted::Leave | MachineWanted::Release | MachineWanted::Reset);
     // The words that the answer has for it; the filter of the list has others.
     let (state, instance_status) = match machine.state {
         _ if leaving => ("stopping", "Stopping"),
@@ -36,7 +36,11 @@ pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node
         is_aliyun_node: true,
         node_name: membership.map(|member| member.node_name.clone()).unwrap_or_default(),
         node_status: node_status(machine, leaving).into(),
-        nodepool_id: membership.and_then(|member| member.node_pool_id.clone()).unwrap_or_default(),
+        // The one pool of a Swarm cluster is not shown.
+        nodepool_id: membership
+            .filter(|member| member.node_index.is_none())
+            .and_then(|member| member.node_pool_id.clone())
+            .unwrap_or_default(),
         source: machine.source.clone(),
         state: state.into(),
         spot_strategy: "NoSpot".into(),

@@ -1,4 +1,4 @@
-//! What a machine and the balancer are as containers: the one place that says what they may do.
+//! What a machine and the services of the host are as containers: the one place that says what they may do.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -12,15 +12,15 @@ use super::{
     engine::{Engine, STOP_SECONDS},
     facts::HostFacts,
 };
-use crate::{BalancerSpec, CPU_WEIGHT, MachineSpec, Mount};
+use crate::{CPU_WEIGHT, HostService, HostServiceSpec, MachineSpec, Mount};
 
 /// Label of volumes: the machine they belong to.
 pub(super) const MACHINE_LABEL: &str = "io.sampan.machine";
 /// Labels of machines: their pinned addresses, for when the engine has lost what it knew of their place in the network.
 pub(super) const IP_LABEL: &str = "io.sampan.ip";
 pub(super) const MAC_LABEL: &str = "io.sampan.mac";
-/// Where the balancer finds its state.
-pub(super) const BALANCER_STATE: &str = "/var/lib/sampan-balancer";
+/// Label of services of the host: what their configuration was when they were made.
+pub(super) const CONFIG_LABEL: &str = "io.sampan.config";
 
 /// A machine as a container. It runs container engines of its own, so it gets every capability that this host can give
 /// and no filters, but it is not "privileged": it sees neither the host's devices nor its namespaces.
@@ -77,11 +77,37 @@ pub(super) fn endpoint(ip: Ipv4Addr, mac: Option<&str>) -> EndpointSettings {
     }
 }
 
-/// The balancer as a container: in the host's network namespace, and able to do nothing else there than to add
-/// addresses and open ports.
-pub(super) fn balancer(engine: &Engine, spec: &BalancerSpec, root_owns_state: bool) -> ContainerCreateBody {
-    let facts = &engine.facts;
-    let state_dir = Mount { source: spec.state_dir.clone(), target: BALANCER_STATE.to_owned(), read_only: false };
+/// A service of the host as a container.
+pub(super) fn host_service(engine: &Engine, spec: &HostServiceSpec, owner: (u32, u32)) -> ContainerCreateBody {
+    let (uid, gid) = owner;
+    let mut body = match spec.service {
+        HostService::Balancer => balancer(uid == 0),
+        HostService::Registry => registry(uid, gid),
+    };
+    let target = spec.service.state_target().to_owned();
+    let state_dir = Mount { source: spec.state_dir.clone(), target, read_only: false };
+    let config = [(CONFIG_LABEL.to_owned(), spec.config_hash.clone())];
+    body.image = Some(spec.image.clone());
+    body.labels = Some(engine.labels(spec.service.as_str(), config.iter().map(|(key, value)| (key, value))));
+    body.stop_timeout = Some(signed(STOP_SECONDS));
+    if let Some(host) = &mut body.host_config {
+        host.cap_drop = Some(vec!["ALL".to_owned()]);
+        host.security_opt = Some(vec!["no-new-privileges".to_owned()]);
+        host.userns_mode = engine.facts.has_security("userns").then(|| "host".to_owned());
+        host.readonly_rootfs = Some(true);
+        host.tmpfs = Some(tmpfs(&["/tmp"]));
+        host.mounts = Some(vec![bind(&state_dir)]);
+        host.network_mode = Some("host".to_owned());
+        host.restart_policy = Some(restart(RestartPolicyNameEnum::ALWAYS));
+        host.ulimits = open_files(&engine.facts);
+        host.log_config = Some(logs());
+        host.init = Some(false);
+    }
+    body
+}
+
+/// The balancer: in the host's network namespace, and able to do nothing else there than to add addresses and open ports.
+fn balancer(root_owns_state: bool) -> ContainerCreateBody {
     // NET_ADMIN adds virtual addresses to bridges. Ports below 1024 (80 and 443 of load balancers) need
     // NET_BIND_SERVICE: in the host's namespace the sysctl that frees them may not be set for one container.
     let mut capabilities = vec!["NET_ADMIN", "NET_BIND_SERVICE"];
@@ -90,31 +116,31 @@ pub(super) fn balancer(engine: &Engine, spec: &BalancerSpec, root_owns_state: bo
         capabilities.push("DAC_OVERRIDE");
     }
     let host_config = HostConfig {
-        cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(owned(&capabilities)),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        userns_mode: facts.has_security("userns").then(|| "host".to_owned()),
-        readonly_rootfs: Some(true),
-        tmpfs: Some(tmpfs(&["/tmp"])),
-        mounts: Some(vec![bind(&state_dir)]),
         // All traffic of users passes through it.
         cpu_shares: Some(4 * i64::from(CPU_WEIGHT)),
-        network_mode: Some("host".to_owned()),
-        restart_policy: Some(restart(RestartPolicyNameEnum::ALWAYS)),
-        ulimits: open_files(facts),
-        log_config: Some(logs()),
-        init: Some(false),
         ..HostConfig::default()
     };
     ContainerCreateBody {
-        image: Some(spec.image.clone()),
         entrypoint: Some(vec!["/usr/local/bin/sampan".to_owned()]),
-        cmd: Some(["balancer", "--state-dir", BALANCER_STATE].map(str::to_owned).to_vec()),
+        cmd: Some(["balancer", "--state-dir", HostService::Balancer.state_target()].map(str::to_owned).to_vec()),
         // As root whatever the image says: capabilities are given to root only.
         user: Some("0:0".to_owned()),
-        labels: Some(engine.labels("balancer", [])),
-        stop_timeout: Some(signed(STOP_SECONDS)),
         host_config: Some(host_config),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The registry: Debian's, with a configuration that is in its directory.
+fn registry(uid: u32, gid: u32) -> ContainerCreateBody {
+    let config = format!("{}/config.yml", HostService::Registry.state_target());
+    ContainerCreateBody {
+        // It tells the server of pushes; one that only speaks HTTPS has an authority of its own.
+        env: Some(vec![format!("SSL_CERT_FILE={}/ca.pem", HostService::Registry.state_target())]),
+        entrypoint: Some(vec!["/usr/bin/docker-registry".to_owned()]),
+        cmd: Some(vec!["serve".to_owned(), config]),
+        user: Some(format!("{uid}:{gid}")),
+        host_config: Some(HostConfig::default()),
         ..ContainerCreateBody::default()
     }
 }
@@ -151,15 +177,18 @@ fn mounts(engine: &Engine, spec: &MachineSpec) -> Vec<DockerMount> {
     let wants_modules = engine.facts.modules && spec.mounts.iter().all(|mount| mount.target != modules.target);
     let binds = spec.mounts.iter().chain(wants_modules.then_some(&modules)).map(bind);
     let owner = [(MACHINE_LABEL.to_owned(), spec.name.clone())];
-    let labels = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
-    let volumes = spec.volumes.iter().map(|(target, suffix)| DockerMount {
+    let own = engine.labels("volume", owner.iter().map(|(key, value)| (key, value)));
+    let shared = engine.labels("volume", []);
+    let volume = |target: &str, name: String, labels: &HashMap<String, String>| DockerMount {
         typ: Some(MountType::VOLUME),
-        source: Some(volume_name(&spec.name, suffix)),
-        target: Some(target.clone()),
+        source: Some(name),
+        target: Some(target.to_owned()),
         volume_options: Some(MountVolumeOptions { labels: Some(labels.clone()), ..MountVolumeOptions::default() }),
         ..DockerMount::default()
-    });
-    binds.chain(volumes).collect()
+    };
+    let volumes = spec.volumes.iter().map(|(target, suffix)| volume(target, volume_name(&spec.name, suffix), &own));
+    let shared = spec.shared_volumes.iter().map(|(target, name)| volume(target, name.clone(), &shared));
+    binds.chain(volumes).chain(shared).collect()
 }
 
 /// The full name of a machine's volume.

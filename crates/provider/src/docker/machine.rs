@@ -131,6 +131,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Removes a volume that machines shared.
+    pub(super) async fn delete_volume(&self, name: &str) -> Result<(), ProviderError> {
+        let _turn = self.turn().await?;
+        let call = self.docker.inspect_volume(name);
+        let Some(found) = self.look(format!("look at volume {name}"), call).await? else { return Ok(()) };
+        if !self.owns(Some(&found.labels)) {
+            return Err(ProviderError::Conflict(format!(
+                "a volume named {name} exists that this installation did not make; remove it"
+            )));
+        }
+        self.remove_volume(name).await
+    }
+
     /// The end of what a machine wrote.
     pub(super) async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
         self.existing(name).await?;

@@ -1,16 +1,16 @@
 //! Machines as containers of the local Docker engine.
 //!
 //! Start at [`DockerProvider`]. [`engine`] is the connection and what it knows of the host, [`machine`], [`network`]
-//! and [`balancer`] are one kind of thing each, [`create`] is the one place that says what a machine may do,
+//! and [`host_service`] are one kind of thing each, [`create`] is the one place that says what a machine may do,
 //! [`errors`] turns what the engine says into what an operator can act on.
 
-mod balancer;
 mod create;
 mod engine;
 mod errors;
 mod events;
 mod facts;
 mod headroom;
+mod host_service;
 mod machine;
 mod network;
 mod ranges;
@@ -25,7 +25,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::Mutex;
 
 use crate::{
-    BalancerSpec, HostCapacity, Inventory, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, ProviderError,
+    HostCapacity, HostServiceSpec, Inventory, MachineProvider, MachineSpec, MachineStatus, NetworkSpec, ProviderError,
     ProviderEvent,
 };
 use engine::Engine;
@@ -152,16 +152,20 @@ impl MachineProvider for DockerProvider {
         self.on_engine(|engine| async move { engine.delete_machine(name).await }).await
     }
 
+    async fn delete_volume(&self, name: &str) -> Result<(), ProviderError> {
+        self.on_engine(|engine| async move { engine.delete_volume(name).await }).await
+    }
+
     async fn console(&self, name: &str, lines: u32) -> Result<String, ProviderError> {
         self.on_engine(|engine| async move { engine.console(name, lines).await }).await
     }
 
-    async fn ensure_balancer(&self, spec: &BalancerSpec) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { Box::pin(engine.ensure_balancer(spec)).await }).await
+    async fn ensure_host_service(&self, spec: &HostServiceSpec) -> Result<(), ProviderError> {
+        self.on_engine(|engine| async move { Box::pin(engine.ensure_host_service(spec)).await }).await
     }
 
-    async fn delete_balancer(&self, name: &str) -> Result<(), ProviderError> {
-        self.on_engine(|engine| async move { engine.delete_balancer(name).await }).await
+    async fn delete_host_service(&self, name: &str) -> Result<(), ProviderError> {
+        self.on_engine(|engine| async move { engine.delete_host_service(name).await }).await
     }
 
     async fn inventory(&self) -> Result<Inventory, ProviderError> {

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::{MemoryMachine, gateway};
 use crate::{
-    BalancerSpec, HostCapacity, Inventory, KIND_LABEL, MachinePower, MachineSpec, MachineStatus, NetworkSpec,
+    HostCapacity, HostServiceSpec, Inventory, KIND_LABEL, MachinePower, MachineSpec, MachineStatus, NetworkSpec,
     OWNER_LABEL, ProviderError,
 };
 
@@ -17,8 +17,8 @@ pub(super) struct State {
     networks: BTreeMap<String, (String, NetworkSpec)>,
     machines: BTreeMap<String, Container>,
     volumes: BTreeMap<String, Volume>,
-    balancers: BTreeMap<String, (String, BalancerSpec, u64)>,
-    balancers_made: u64,
+    host_services: BTreeMap<String, (String, HostServiceSpec, u64)>,
+    host_services_made: u64,
     pub(super) images: Option<BTreeSet<String>>,
     pub(super) host_routes: Vec<Ipv4Net>,
     pub(super) capacity: HostCapacity,
@@ -48,8 +48,8 @@ impl Default for State {
             networks: BTreeMap::new(),
             machines: BTreeMap::new(),
             volumes: BTreeMap::new(),
-            balancers: BTreeMap::new(),
-            balancers_made: 0,
+            host_services: BTreeMap::new(),
+            host_services_made: 0,
             images: None,
             host_routes: Vec::new(),
             capacity: HostCapacity { cpus: 64, memory_bytes: 256 << 30 },
@@ -115,6 +115,10 @@ impl State {
         for suffix in spec.volumes.values() {
             let volume = Volume { owner: owner.to_owned(), machine: spec.name.clone(), boots: 0 };
             self.volumes.entry(format!("{}-{suffix}", spec.name)).or_insert(volume);
+        }
+        for name in spec.shared_volumes.values() {
+            let volume = Volume { owner: owner.to_owned(), machine: String::new(), boots: 0 };
+            self.volumes.entry(name.clone()).or_insert(volume);
         }
         let container = Container {
             owner: owner.to_owned(),
@@ -222,6 +226,19 @@ impl State {
         self.volumes.retain(|_, volume| volume.machine != machine || volume.owner != owner);
     }
 
+    pub(super) fn delete_volume(&mut self, owner: &str, name: &str) -> Result<(), ProviderError> {
+        let Some(volume) = self.volumes.get(name) else {
+            return Ok(());
+        };
+        must_own(name, owner, &volume.owner)?;
+        let user = self.machines.values().find(|machine| machine.spec.shared_volumes.values().any(|used| used == name));
+        if let Some(user) = user {
+            return Err(ProviderError::Conflict(format!("volume {name} is in use by container {}", user.spec.name)));
+        }
+        self.volumes.remove(name);
+        Ok(())
+    }
+
     pub(super) fn machine(&self, owner: &str, name: &str) -> Result<Option<MachineStatus>, ProviderError> {
         let Some(machine) = self.machines.get(name) else {
             return Ok(None);
@@ -240,31 +257,35 @@ impl State {
     }
 
     /// The first half of replacing a balancer.
-    pub(super) fn remove_other_balancer(&mut self, owner: &str, spec: &BalancerSpec) -> Result<(), ProviderError> {
+    pub(super) fn remove_other_host_service(
+        &mut self,
+        owner: &str,
+        spec: &HostServiceSpec,
+    ) -> Result<(), ProviderError> {
         self.must_have_image(&spec.image)?;
-        if let Some((found_owner, found, _)) = self.balancers.get(&spec.name) {
+        if let Some((found_owner, found, _)) = self.host_services.get(&spec.name) {
             must_own(&spec.name, owner, found_owner)?;
             if found != spec {
-                self.balancers.remove(&spec.name);
+                self.host_services.remove(&spec.name);
             }
         }
         Ok(())
     }
 
-    pub(super) fn ensure_balancer(&mut self, owner: &str, spec: &BalancerSpec) -> Result<(), ProviderError> {
-        self.remove_other_balancer(owner, spec)?;
-        if !self.balancers.contains_key(&spec.name) {
-            self.balancers_made += 1;
-            let made = (owner.to_owned(), spec.clone(), self.balancers_made);
-            self.balancers.insert(spec.name.clone(), made);
+    pub(super) fn ensure_host_service(&mut self, owner: &str, spec: &HostServiceSpec) -> Result<(), ProviderError> {
+        self.remove_other_host_service(owner, spec)?;
+        if !self.host_services.contains_key(&spec.name) {
+            self.host_services_made += 1;
+            let made = (owner.to_owned(), spec.clone(), self.host_services_made);
+            self.host_services.insert(spec.name.clone(), made);
         }
         Ok(())
     }
 
-    pub(super) fn delete_balancer(&mut self, owner: &str, name: &str) -> Result<(), ProviderError> {
-        if let Some((found_owner, ..)) = self.balancers.get(name) {
+    pub(super) fn delete_host_service(&mut self, owner: &str, name: &str) -> Result<(), ProviderError> {
+        if let Some((found_owner, ..)) = self.host_services.get(name) {
             must_own(name, owner, found_owner)?;
-            self.balancers.remove(name);
+            self.host_services.remove(name);
         }
         Ok(())
     }
@@ -296,13 +317,13 @@ impl State {
         .collect()
     }
 
-    pub(super) fn balancers_of(&self, owner: &str) -> Vec<(BalancerSpec, u64)> {
-        let ours = self.balancers.values().filter(|(found_owner, ..)| found_owner == owner);
+    pub(super) fn host_services_of(&self, owner: &str) -> Vec<(HostServiceSpec, u64)> {
+        let ours = self.host_services.values().filter(|(found_owner, ..)| found_owner == owner);
         ours.map(|(_, spec, made)| (spec.clone(), *made)).collect()
     }
 
     pub(super) fn is_empty(&self, owner: &str) -> bool {
-        self.inventory(owner) == Inventory::default() && self.balancers_of(owner).is_empty()
+        self.inventory(owner) == Inventory::default() && self.host_services_of(owner).is_empty()
     }
 
     fn must_have_image(&self, image: &str) -> Result<(), ProviderError> {

@@ -25,6 +25,7 @@ fn spec(name: &str, ip: &str) -> MachineSpec {
         env: BTreeMap::new(),
         mounts: Vec::new(),
         volumes: [("/data".to_owned(), "data".to_owned())].into(),
+        shared_volumes: BTreeMap::new(),
         cpu_millis: None,
         cpu_weight: CPU_WEIGHT,
         memory_bytes: None,

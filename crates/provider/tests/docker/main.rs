@@ -11,7 +11,7 @@ use bollard::models::{NetworkDisconnectRequest, RestartPolicyNameEnum, VolumeCre
 use futures::{StreamExt, future::join_all};
 use room::{Room, eventually, free_ranges};
 use sampan_provider::{
-    BalancerSpec, DockerProvider, MachinePower, MachineProvider, ProviderError,
+    DockerProvider, HostService, HostServiceSpec, MachinePower, MachineProvider, ProviderError,
     conformance::{Bench, Witness, machine, network, suite},
 };
 
@@ -82,12 +82,14 @@ async fn the_balancer_opens_low_ports_and_writes_only_its_directory() {
         .await
         .run(async |room| {
             let provider = room.provider(0);
-            let spec = BalancerSpec {
+            let spec = HostServiceSpec {
+                service: HostService::Balancer,
+                config_hash: String::new(),
                 name: format!("sampan-{}-balancer", room.ids[0]),
                 image: room.images[0].clone(),
                 state_dir: room.scratch.path().to_owned(),
             };
-            provider.ensure_balancer(&spec).await.unwrap();
+            provider.ensure_host_service(&spec).await.unwrap();
             let report = eventually("the balancer reports", async || {
                 std::fs::read_to_string(room.scratch.path().join("report")).ok()
             })
@@ -97,7 +99,7 @@ async fn the_balancer_opens_low_ports_and_writes_only_its_directory() {
             let restart = found.host_config.unwrap().restart_policy.unwrap();
             assert_eq!(restart.name, Some(RestartPolicyNameEnum::ALWAYS));
             room.kill(&spec.name).await;
-            provider.ensure_balancer(&spec).await.unwrap();
+            provider.ensure_host_service(&spec).await.unwrap();
             assert!(room.balancer(&spec.name).await.is_some(), "one that ended is started");
         })
         .await;

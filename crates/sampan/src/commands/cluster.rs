@@ -14,8 +14,8 @@ use crate::{
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Create a managed cluster and wait until it runs
-    Create(Create),
+    /// Create a managed Kubernetes cluster, or a Swarm cluster, and wait until it runs
+    Create(Box<Create>),
     /// List clusters
     #[command(visible_alias = "ls")]
     List,
@@ -78,6 +78,12 @@ pub(crate) enum Command {
 pub(crate) struct Create {
     /// Name
     name: String,
+    /// A Swarm cluster: Docker engines behind one endpoint
+    #[arg(long, conflicts_with_all = ["version", "pod_cidr", "service_cidr"])]
+    swarm: bool,
+    /// Overlay of a Swarm cluster's containers
+    #[arg(long, requires = "swarm")]
+    subnet: Option<String>,
     /// Worker nodes
     #[arg(long, default_value_t = 2)]
     nodes: u32,
@@ -110,7 +116,7 @@ pub(crate) struct Create {
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     let client = super::client(global)?;
     match command {
-        Command::Create(arguments) => create(global, &client, arguments).await,
+        Command::Create(arguments) => create(global, &client, *arguments).await,
         Command::List => list(global, &client).await,
         Command::Show { cluster } => show(global, &client, &cluster).await,
         Command::Nodes { cluster } => nodes(global, &client, &cluster).await,
@@ -120,7 +126,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::Scale { cluster, nodes, no_wait } => {
             let id = find(&client, &cluster).await?;
-            let body = json!({ "num_of_nodes": nodes });
+            // The two kinds of clusters have different names for it.
+            let body = json!({ "num_of_nodes": nodes, "size": nodes });
             let answer = client.json("PUT", &format!("/clusters/{id}"), &[], Some(&body)).await?;
             follow(global, &client, &answer, no_wait).await
         }
@@ -169,6 +176,22 @@ fn request(client: &Client, arguments: &Create) -> anyhow::Result<Value> {
     let fields = body.as_object_mut().context("the file does not hold a JSON object")?;
     let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     set("name", json!(arguments.name));
+    if arguments.swarm {
+        set("size", json!(arguments.nodes));
+        set("instance_type", json!(arguments.instance_type));
+        set("network_mode", json!("vpc"));
+        let optional = [("subnet_cidr", &arguments.subnet), ("vpc_id", &arguments.vpc)];
+        for (name, value) in optional.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            set(name, json!(value));
+        }
+        if let Some(vpc) = &arguments.vpc {
+            set("vswitch_id", json!(format!("vsw-{vpc}-1")));
+        }
+        // Machines run no SSH server: nobody has to remember it.
+        fields.entry("password").or_insert_with(|| json!(format!("A1a-{}", sampan_store::model::new_token(10))));
+        fields.entry("region_id").or_insert_with(|| json!(client.region_id()));
+        return Ok(body);
+    }
     set("cluster_type", json!("ManagedKubernetes"));
     set("num_of_nodes", json!(arguments.nodes));
     set("worker_instance_types", json!([arguments.instance_type]));
@@ -205,7 +228,7 @@ async fn create(global: &Global, client: &Client, arguments: Create) -> anyhow::
     }
     let answer = client.json("POST", "/clusters", &[], Some(&body)).await?;
     follow(global, client, &answer, arguments.no_wait).await?;
-    if !arguments.no_wait {
+    if !arguments.no_wait && !arguments.swarm {
         eprintln!("next: sampan cluster kubeconfig {} --merge", arguments.name);
     }
     Ok(())
@@ -227,8 +250,9 @@ async fn list(global: &Global, client: &Client) -> anyhow::Result<()> {
 async fn show(global: &Global, client: &Client, name: &str) -> anyhow::Result<()> {
     let id = find(client, name).await?;
     let cluster = client.get(&format!("/clusters/{id}"), &[]).await?;
-    let endpoints: Value =
-        cluster["master_url"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    // A JSON text of a Kubernetes cluster, a plain address of a Swarm cluster.
+    let master = cluster["master_url"].as_str().unwrap_or_default();
+    let endpoints: Value = serde_json::from_str(master).unwrap_or_else(|_| json!({ "api_server_endpoint": master }));
     let field = |name: &'static str| (name, scalar(&cluster[name]));
     let fields = [
         field("name"),
@@ -244,6 +268,7 @@ async fn show(global: &Global, client: &Client, name: &str) -> anyhow::Result<()
         field("size"),
         ("public endpoint", scalar(&endpoints["api_server_endpoint"])),
         ("internal endpoint", scalar(&endpoints["intranet_api_server_endpoint"])),
+        ("applications", scalar(&cluster["routing_url"])),
         field("deletion_protection"),
         field("created"),
         field("updated"),

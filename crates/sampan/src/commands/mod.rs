@@ -1,8 +1,10 @@
 //! One file per command.
 
+pub(crate) mod app;
 pub(crate) mod balancer;
 pub(crate) mod cluster;
 pub(crate) mod cs;
+pub(crate) mod docker_env;
 pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod image;
@@ -11,7 +13,9 @@ pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod nodepool;
 pub(crate) mod purge;
+pub(crate) mod swarm;
 pub(crate) mod task;
+pub(crate) mod trigger;
 
 use std::path::PathBuf;
 

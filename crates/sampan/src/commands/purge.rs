@@ -30,9 +30,11 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         }
     }
     say("balancer", &balancer, arguments.yes);
+    say("image registry", &names.registry(), arguments.yes);
     if arguments.yes {
         release_virtual_ips(&dir).await;
-        provider.delete_balancer(&balancer).await?;
+        provider.delete_host_service(&balancer).await?;
+        provider.delete_host_service(&names.registry()).await?;
     }
     for network in &inventory.networks {
         say("network", network, arguments.yes);
@@ -45,6 +47,9 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         say("volume", &volume, arguments.yes);
         if let Some(machine) = names.machine_id_of_volume(&volume).filter(|_| arguments.yes) {
             provider.delete_machine(&names.machine(machine)).await?;
+        }
+        if names.cluster_id_of_volume(&volume).is_some() && arguments.yes {
+            provider.delete_volume(&volume).await?;
         }
     }
     Ok(())

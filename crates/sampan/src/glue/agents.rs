@@ -7,10 +7,7 @@ use sampan_agents::{
     spec::{NodeSpec, NodeStatus},
     tunnel::{AgentClient, AgentHub, TunnelError},
 };
-use sampan_control::{
-    kubernetes::access::{Dialer, Stream},
-    ports::Agents,
-};
+use sampan_control::ports::{Agents, Dialer, Stream};
 use sampan_store::model::{Fault, Outcome};
 use tokio::sync::broadcast;
 

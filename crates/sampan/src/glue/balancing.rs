@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sampan_agents::balancer::{Client, Config, Report};
 use sampan_control::ports::Balancing;
-use sampan_provider::{BalancerSpec, MachineProvider};
+use sampan_provider::{HostServiceSpec, MachineProvider};
 use sampan_store::model::{Fault, Outcome};
 use tokio::sync::Mutex;
 
@@ -16,14 +16,14 @@ const START_POLL: Duration = Duration::from_millis(20);
 /// The installation's balancer.
 pub(crate) struct DockerBalancing {
     provider: Arc<dyn MachineProvider>,
-    spec: BalancerSpec,
+    spec: HostServiceSpec,
     client: Client,
     /// Whether the container was looked at since the socket last failed.
     ensured: Mutex<bool>,
 }
 
 impl DockerBalancing {
-    pub(crate) fn new(provider: Arc<dyn MachineProvider>, spec: BalancerSpec) -> Self {
+    pub(crate) fn new(provider: Arc<dyn MachineProvider>, spec: HostServiceSpec) -> Self {
         let client = Client::new(&spec.state_dir.join("control.sock"));
         Self { provider, spec, client, ensured: Mutex::default() }
     }
@@ -33,7 +33,7 @@ impl DockerBalancing {
         let mut ensured = self.ensured.lock().await;
         if !*ensured {
             self.provider
-                .ensure_balancer(&self.spec)
+                .ensure_host_service(&self.spec)
                 .await
                 .map_err(|error| Fault::unavailable(format!("the balancer cannot be started: {error}")))?;
             *ensured = true;

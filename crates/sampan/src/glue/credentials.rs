@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sampan_control::{
     kubernetes::{user_certificate, vault::Vault},
     service::credentials::{Credentials, Issued},
+    swarm::vault::SwarmVault,
 };
 use sampan_store::model::{Cluster, Outcome, Timestamp};
 
@@ -29,6 +30,30 @@ impl Credentials for VaultCredentials {
             key_pem: issued.key,
             ca_pem: pki.cluster_ca.certificate.clone(),
             expires: issued.expires,
+        })
+    }
+}
+
+/// Hands out the one client certificate that each Swarm cluster has for its users.
+pub(crate) struct SwarmCredentials {
+    pub(crate) vault: SwarmVault,
+}
+
+#[async_trait]
+impl Credentials for SwarmCredentials {
+    async fn issue(
+        &self,
+        cluster: &Cluster,
+        _user_name: &str,
+        _groups: &[String],
+        _not_after: Timestamp,
+    ) -> Outcome<Issued> {
+        let pki = self.vault.pki(&cluster.id).await?;
+        Ok(Issued {
+            certificate_pem: pki.user.certificate.clone(),
+            key_pem: pki.user.key.clone(),
+            ca_pem: pki.cluster_ca.certificate.clone(),
+            expires: pki.user.expires,
         })
     }
 }

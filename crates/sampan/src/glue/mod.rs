@@ -6,9 +6,10 @@ mod blueprints;
 mod credentials;
 pub(crate) mod images;
 mod ranges;
+pub(crate) mod registry;
 
 pub(crate) use agents::HubAgents;
 pub(crate) use balancing::DockerBalancing;
-pub(crate) use blueprints::BundleBlueprints;
-pub(crate) use credentials::VaultCredentials;
+pub(crate) use blueprints::{BundleBlueprints, SwarmBlueprints};
+pub(crate) use credentials::{SwarmCredentials, VaultCredentials};
 pub(crate) use ranges::DockerRanges;

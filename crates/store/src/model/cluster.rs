@@ -1,6 +1,6 @@
 //! A cluster: what was asked for, what was decided at its creation, and how far it is.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub enum ClusterState {
 pub enum ClusterType {
     /// The control plane runs in a machine that the user does not see.
     ManagedKubernetes,
+    /// Docker engines behind one endpoint; their manager is a machine that the user does not see.
+    Swarm,
 }
 
 /// A tag of a cluster, its machines and its Kubernetes nodes.
@@ -140,6 +142,33 @@ pub struct MaintenanceWindow {
     pub weekly_period: String,
 }
 
+/// What only a Swarm cluster has. Of its [`ClusterNetwork`], `pod_cidr` is the overlay that all applications share
+/// (`subnet_cidr`), and `service_cidr` is where further overlays take their ranges from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmOptions {
+    /// Ranges of the engines' own bridges, the same on every machine: nothing outside a machine sees them.
+    pub bridge_pool: Ipv4Net,
+    /// The load balancer takes HTTP for the applications (`need_slb`).
+    pub routing: bool,
+    /// Stable port on the host for that; `None` without it.
+    #[serde(default)]
+    pub routing_public_port: Option<u16>,
+    /// Further listeners of the load balancer, by name, as the applications ask for them.
+    #[serde(default)]
+    pub listeners: BTreeMap<String, SwarmListener>,
+    /// `aliyun.node_index` of the next node; no number is given twice.
+    pub next_node_index: u32,
+}
+
+/// A TCP listener that an application asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmListener {
+    /// Port on the virtual IP and on the nodes.
+    pub port: u16,
+    /// Stable port on the host.
+    pub public_port: u16,
+}
+
 /// What is to be kept when a cluster is deleted (catalogue 9.16).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retain {
@@ -197,6 +226,9 @@ pub struct Cluster {
     /// Control plane options.
     #[serde(default)]
     pub control_plane: ControlPlaneOptions,
+    /// What only a Swarm cluster has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarm: Option<SwarmOptions>,
     /// Tags.
     #[serde(default)]
     pub tags: Vec<Tag>,
@@ -240,6 +272,10 @@ impl Cluster {
     /// Whether it can be changed by users now.
     pub fn is_settled(&self) -> bool {
         matches!(self.state, ClusterState::Running | ClusterState::UpdatingFailed)
+    }
+    /// Whether it is one of Docker engines.
+    pub fn is_swarm(&self) -> bool {
+        self.cluster_type == ClusterType::Swarm
     }
     /// Whether it counts for quotas and names.
     pub fn is_live(&self) -> bool {

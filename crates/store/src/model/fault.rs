@@ -23,6 +23,8 @@ pub enum FaultKind {
     NonceUsed,
     /// The caller may not do this.
     Forbidden,
+    /// Asked for too often; later is right.
+    Throttled,
     /// The request cannot be honoured by this installation, though it is well-formed.
     Unsupported,
     /// Somebody else changed the same thing first; trying again is right.

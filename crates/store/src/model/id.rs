@@ -47,6 +47,23 @@ pub fn new_uuid() -> String {
     format!("{}-{}-4{}-A{}-{}", &hex[0..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
 
+/// 13 digits and small letters, as the ids of triggers are.
+pub fn new_trigger_id() -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+    random_hex(13)
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let value = pair.iter().fold(0u8, |value, digit| value.wrapping_mul(16).wrapping_add(hex_value(*digit)));
+            char::from(DIGITS[usize::from(value % 32)])
+        })
+        .collect()
+}
+
+fn hex_value(digit: u8) -> u8 {
+    char::from(digit).to_digit(16).map_or(0, |value| value as u8)
+}
+
 /// `bytes` random bytes as lower-case hexadecimal digits.
 pub fn new_token(bytes: usize) -> String {
     random_hex(bytes)

@@ -10,9 +10,9 @@ use super::{Tag, Timestamp};
 /// What a machine does in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MachineRole {
-    /// Runs a managed cluster's control plane; users do not see it as a node.
+    /// Runs a managed cluster's control plane, or a Swarm cluster's master; users do not see it as a node.
     ControlPlane,
-    /// Runs pods.
+    /// Runs pods or containers.
     Worker,
 }
 
@@ -27,6 +27,8 @@ pub enum MachineWanted {
     Release,
     /// In the inventory, in no cluster: no container runs.
     Keep,
+    /// Leaves its cluster, is made from scratch under its own id and addresses, and joins again.
+    Reset,
 }
 
 /// How far a machine is; what users see as `state` of a node.
@@ -56,10 +58,13 @@ pub struct Membership {
     pub node_pool_id: Option<String>,
     /// Role.
     pub role: MachineRole,
-    /// Kubernetes node name: `<region>.<ip>`.
+    /// Node name: `<region>.<ip>`.
     pub node_name: String,
-    /// Its part of the pod network; `None` for a control plane.
+    /// Its part of the pod network; `None` for a control plane, and in a Swarm cluster.
     pub pod_cidr: Option<Ipv4Net>,
+    /// `aliyun.node_index` of a Swarm cluster's node, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_index: Option<u32>,
     /// The task that added it.
     pub task_id: String,
 }

@@ -13,6 +13,7 @@ mod network;
 mod node_pool;
 mod record;
 mod task;
+mod trigger;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use network::*;
 pub use node_pool::*;
 pub use record::*;
 pub use task::*;
+pub use trigger::*;
 
 /// A moment in UTC, to the nanosecond; serialised as RFC 3339 with as many digits as it needs.
 pub type Timestamp = jiff::Timestamp;

@@ -88,6 +88,8 @@ pub enum TaskType {
     ClusterScaleout,
     /// Remove nodes.
     ClusterNodeDelete,
+    /// Make a node from scratch.
+    ClusterNodeReset,
     /// Change a cluster.
     ClusterModify,
     /// Delete a cluster.
@@ -103,6 +105,7 @@ impl TaskType {
             Self::ClusterCreate => "cluster_create",
             Self::ClusterScaleout => "cluster_scaleout",
             Self::ClusterNodeDelete => "cluster_node_delete",
+            Self::ClusterNodeReset => "cluster_node_reset",
             Self::ClusterModify => "cluster_modify",
             Self::ClusterDelete => "cluster_delete",
             Self::NodepoolUpdate => "nodepool_update",

@@ -42,6 +42,7 @@ fn a_task_type_is_stored_as_it_is_shown() {
         TaskType::ClusterCreate,
         TaskType::ClusterScaleout,
         TaskType::ClusterNodeDelete,
+        TaskType::ClusterNodeReset,
         TaskType::ClusterModify,
         TaskType::ClusterDelete,
         TaskType::NodepoolUpdate,
@@ -100,6 +101,7 @@ fn a_control_plane_is_no_worker() {
             role,
             node_name: "cn-beijing.10.200.0.5".to_owned(),
             pod_cidr: None,
+            node_index: None,
             task_id: "T-1".to_owned(),
         });
         assert_eq!((machine.cluster_id(), machine.is_worker_of("c1")), (Some("c1"), worker));

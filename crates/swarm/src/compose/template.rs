@@ -50,6 +50,10 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// It is not the application's own and stays when that is deleted: the first format names volumes for all. Made if it is
+    /// not there.
+    #[serde(default)]
+    pub keep: bool,
 }
 
 /// A service.
@@ -62,12 +66,19 @@ pub struct Service {
     pub container: Value,
     /// `container_name`, if given; the service then has one container.
     pub container_name: Option<String>,
-    /// Named volumes: key of [`Template::volumes`], path in the container, `rw` or `ro`.
+    /// Named volumes: key of [`Template::volumes`], path in the container, `rw` or `ro`, perhaps with further options of a bind
+    /// (`ro,nocopy`).
     pub volumes: Vec<(String, String, String)>,
     /// Networks and how it joins them; empty: the cluster's overlay.
     pub networks: BTreeMap<String, Attachment>,
     /// `network_mode: service:NAME`.
     pub network_of: Option<String>,
+    /// `pid: service:NAME`.
+    #[serde(default)]
+    pub pid_of: Option<String>,
+    /// `ipc: service:NAME`.
+    #[serde(default)]
+    pub ipc_of: Option<String>,
     /// `volumes_from`: service or container, and `rw` or `ro`.
     pub volumes_from: Vec<VolumesFrom>,
     /// Names under which others are reached: (service of this template, alias).

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    Fleet, Member, client::json_request, observe, prepare, prepare::Plan, reschedule::IDENTITY_LABEL,
+    Fleet, Member, attach, client::json_request, observe, prepare, prepare::Plan, reschedule::IDENTITY_LABEL,
     reserve::Reservation,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 const TRIES_MAX: usize = 3;
 
 /// Creating unpacks nothing, but may have to wait for a volume's plug-in.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What happens when no node has the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +122,11 @@ impl Fleet {
         query: &str,
     ) -> Result<Value, Refusal> {
         let cpus = observe::number(&member.cache().info(), "/NCPU");
-        let body = plan.body_for(u32::try_from(cpus).unwrap_or(1));
+        let mut body = plan.body_for(u32::try_from(cpus).unwrap_or(1));
+        let endpoints = attach::further_endpoints(&mut body);
+        attach::spare_buckets(&mut body, |name| self.kept.volume(name));
         let path = format!("/containers/create?name={name}{query}");
-        match post(member, &path, &body).await {
+        let created = match post(member, &path, &body).await {
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND && is_about_image(&refusal) => {
                 let image = &plan.request.image;
                 if !self.bring_image(member, image).await? {
@@ -136,7 +138,9 @@ impl Fleet {
                 post(member, &path, &body).await
             }
             other => other,
-        }
+        }?;
+        attach::connect(member, observe::text(&created, "/Id"), &endpoints).await?;
+        Ok(created)
     }
 }
 

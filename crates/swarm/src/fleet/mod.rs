@@ -4,6 +4,7 @@
 //! one swarm with one overlay; [`create`] puts containers on them; [`reschedule`] moves those that may move. The picture
 //! that users see is an immutable [`View`], replaced on every change.
 
+mod attach;
 mod cache;
 mod client;
 mod create;

@@ -115,7 +115,9 @@ impl Fleet {
             "AdvertiseAddr": config.advertise.to_string(),
             "DefaultAddrPool": [config.address_pool.to_string()],
             "SubnetSize": POOL_SUBNET_BITS.max(config.address_pool.prefix_len()),
-            "Availability": "drain",
+            // Not drained: the master's own way into the overlay is a container here. Swarm services, which could be put here,
+            // are not offered.
+            "Availability": "active",
             "ForceNewCluster": false,
             "Spec": {},
         });

@@ -37,6 +37,25 @@ pub fn passing(incoming: Incoming) -> Body {
     incoming.map_err(io::Error::other).boxed_unsync()
 }
 
+/// A body of at most so many bytes.
+pub async fn read_up_to(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    let collected =
+        collected.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")))
+        }
+        Err(error) => Err(Refusal::bad(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// The same body as everybody here has it.
+pub fn full_body(body: Full<Bytes>) -> Body {
+    body.map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
 /// An answer without content.
 pub fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(nothing());
@@ -67,16 +86,7 @@ pub fn refused(refusal: &Refusal) -> Response<Body> {
 
 /// Reads a JSON body of at most `limit` bytes; no body is `null`.
 pub async fn read_json(body: Incoming, limit: usize) -> Result<Value, Refusal> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    let collected =
-        collected.map_err(|_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?;
-    let bytes = match collected {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")));
-        }
-        Err(error) => return Err(Refusal::bad(format!("the body could not be read: {error}"))),
-    };
+    let bytes = read_up_to(body, limit).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
     }

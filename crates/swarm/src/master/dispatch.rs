@@ -7,8 +7,9 @@ use hyper::body::Incoming;
 use sampan_agents::master::MasterStatus;
 use tokio::sync::watch;
 
-use super::{Applications, internal, listen::Caller};
+use super::{internal, listen::Caller};
 use crate::{
+    apps::{self, Apps},
     docker::{self, Docker},
     fleet::{
         Fleet,
@@ -20,15 +21,15 @@ use crate::{
 /// Everything that answers.
 pub(crate) struct Master {
     pub(crate) fleet: Arc<Fleet>,
-    pub(crate) applications: Option<Arc<dyn Applications>>,
+    pub(crate) apps: Arc<Apps>,
     pub(crate) status: watch::Sender<MasterStatus>,
     docker: Docker,
 }
 
 impl Master {
-    pub(crate) fn new(fleet: Arc<Fleet>, applications: Option<Arc<dyn Applications>>) -> Self {
+    pub(crate) fn new(fleet: Arc<Fleet>, apps: Arc<Apps>) -> Self {
         let docker = Docker::new(fleet.clone());
-        Self { fleet, applications, docker, status: watch::Sender::new(MasterStatus::default()) }
+        Self { fleet, apps, docker, status: watch::Sender::new(MasterStatus::default()) }
     }
 
     /// Answers a request; there is no request without an answer.
@@ -49,9 +50,9 @@ impl Master {
         let path = request.uri().path();
         if path.starts_with("/internal/") {
             return match (caller, path) {
-                (Caller::Router(address), "/internal/routes") => self.routes(Some(address), &request).await,
-                (Caller::Server, "/internal/routes") => self.routes(None, &request).await,
+                (Caller::Router(address), "/internal/routes") => self.routes(address, &request).await,
                 (Caller::Server, "/internal/status") => self.status(&request).await,
+                (Caller::Server, path) if path.starts_with(internal::SERVICES) => self.scale_by(request).await,
                 (_, path) => Err(internal::not_found(path)),
             };
         }
@@ -64,10 +65,9 @@ impl Master {
         let (version, rest) = docker::version::split(path)?;
         if is_of_applications(rest) {
             let rest = rest.to_owned();
-            return match &self.applications {
-                Some(applications) => Ok(applications.handle(without_version(request, &rest)?).await),
-                None => Err(Refusal::unavailable("this master was started without applications")),
-            };
+            let (parts, body) = without_version(request, &rest)?.into_parts();
+            let body = wire::read_up_to(body, apps::BODY_BYTES_MAX).await?;
+            return Ok(self.apps.handle(&parts, body).await.map(wire::full_body));
         }
         self.docker.answer(version, request).await
     }

@@ -5,13 +5,15 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use sampan_agents::master::MasterStatus;
-use tokio::{sync::watch, time};
+use serde::Deserialize;
+use tokio::time;
 
 use super::dispatch::Master;
 use crate::{
     docker::query::Query,
     fleet::wire::{self, Body},
     model::{Engines as _, Refusal},
+    router::master::FAILURES_HEADER,
 };
 
 /// Longest wait for news, and the one if nothing is said.
@@ -21,6 +23,12 @@ const WAIT: Duration = Duration::from_secs(30);
 const STATUS_PAUSE: Duration = Duration::from_millis(20);
 /// The status is made again this often without a change, for what has no event (a node that has drained).
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest wait of a router; it asks again within the time after which it counts as silent.
+const ROUTES_WAIT: Duration = Duration::from_secs(25);
+/// Prefix of what the server asks of services.
+pub(crate) const SERVICES: &str = "/internal/services/";
+const STEP_BYTES_MAX: usize = 1024;
 
 pub(crate) fn not_found(path: &str) -> Refusal {
     Refusal::missing(format!("page not found: {path}"))
@@ -43,9 +51,7 @@ impl Master {
         let mut changes = self.fleet.changes();
         loop {
             let mut fresh = self.fleet.status();
-            if let Some(applications) = &self.applications {
-                fresh.tcp_listeners = applications.tcp_listeners();
-            }
+            fresh.tcp_listeners = self.apps.tcp_listeners();
             self.status.send_if_modified(|old| {
                 fresh.revision = old.revision;
                 if *old == fresh {
@@ -74,23 +80,31 @@ impl Master {
         Ok(wire::answer(StatusCode::OK, &status))
     }
 
-    /// `GET /internal/routes?after=&timeout_ms=`: the revision asked for is the one in force at the router.
-    pub(crate) async fn routes(
-        &self,
-        router: Option<IpAddr>,
-        request: &Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
+    /// `GET /internal/routes?after=&timeout_ms=&router=`: the revision asked for is the one in force at the router.
+    pub(crate) async fn routes(&self, router: IpAddr, request: &Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let (after, wait) = patience(request)?;
-        let Some(applications) = &self.applications else {
-            return Err(Refusal::unavailable("this master was started without applications"));
-        };
-        if let (Some(router), Some(after)) = (router, after) {
-            applications.acknowledged(router, after);
+        if let Some(failures) = request.headers().get(FAILURES_HEADER) {
+            tracing::warn!(%router, ?failures, "a router cannot open all listeners");
         }
-        let mut routes: watch::Receiver<_> = applications.routes();
-        let newer = routes.wait_for(|table| after != Some(table.revision));
-        let _ = time::timeout(wait, newer).await;
-        let table = routes.borrow().clone();
-        Ok(wire::answer(StatusCode::OK, &*table))
+        let table = self.apps.hub().poll(&router.to_string(), after.unwrap_or_default(), wait.min(ROUTES_WAIT)).await;
+        Ok(match table {
+            Some(table) => wire::answer(StatusCode::OK, &*table),
+            None => wire::empty(StatusCode::NO_CONTENT),
+        })
+    }
+
+    /// `POST /internal/services/{id}/scale-by` with `{"by": ±n}`: what scaling triggers do.
+    pub(crate) async fn scale_by(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        #[derive(Deserialize)]
+        struct Step {
+            by: i64,
+        }
+        let path = request.uri().path().to_owned();
+        let service = path.strip_prefix(SERVICES).and_then(|rest| rest.strip_suffix("/scale-by"));
+        let (Some(service), &Method::POST) = (service, request.method()) else { return Err(not_found(&path)) };
+        let body = wire::read_up_to(request.into_body(), STEP_BYTES_MAX).await?;
+        let step: Step = serde_json::from_slice(&body).map_err(|error| Refusal::bad(format!("no step: {error}")))?;
+        let scale = self.apps.scale_by(service, step.by).await?;
+        Ok(wire::answer(StatusCode::OK, &serde_json::json!({ "scale": scale })))
     }
 }

@@ -2,7 +2,7 @@
 //! Unix socket.
 //!
 //! [`run`] is the door. [`settings`] follows the configuration file; [`listen`] takes connections; [`dispatch`] decides
-//! who answers: applications ([`Applications`]), the routes of the routers, or Docker ([`crate::docker`]).
+//! who answers: applications ([`crate::apps`]), the routes of the routers, or Docker ([`crate::docker`]).
 
 mod dispatch;
 mod internal;
@@ -12,26 +12,25 @@ mod settings;
 mod tests;
 
 use std::{
-    net::IpAddr,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use async_trait::async_trait;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use sampan_agents::master::MasterConfig;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use self::dispatch::Master;
 use crate::{
-    fleet::{Fleet, tls::TlsError, wire::Body},
-    model::Engines,
-    router::table::RouteTable,
+    apps::{self, Apps},
+    door::{Door, DoorSettings},
+    fleet::{Fleet, tls::TlsError},
+    model::{CLUSTER_NETWORK, Engines},
 };
+
+/// The master's own engine: the manager of the swarm.
+const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
 /// Why the master cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -55,38 +54,31 @@ pub enum MasterError {
         /// Why not.
         reason: String,
     },
+    /// What is recorded cannot be read.
+    #[error("the state in {path} cannot be used: {reason}")]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
 }
 
-/// What the master knows of applications: the part that answers for them and computes routes.
-#[async_trait]
-pub trait Applications: Send + Sync + 'static {
-    /// Answers `/projects…`, `/services…` and `/service…` (no version in front).
-    async fn handle(&self, request: Request<Incoming>) -> Response<Body>;
-    /// The routes, for the nodes' routers.
-    fn routes(&self) -> watch::Receiver<Arc<RouteTable>>;
-    /// A router has this revision in force.
-    fn acknowledged(&self, router: IpAddr, revision: u64);
-    /// Listeners that the load balancer shall have beside that of HTTP: (name, port).
-    fn tcp_listeners(&self) -> Vec<(String, u16)>;
-}
+/// Name of the placeholder through which the master reaches the overlay.
+const DOOR_NAME: &str = "sampan-master-door";
 
 /// Runs the master until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// When the configuration, the certificates, the state or a socket cannot be used.
 pub async fn run(config_path: &Path) -> Result<(), MasterError> {
-    run_with(config_path, |_, _| None).await
-}
-
-/// The same with a part that answers for applications, made from the engines and the settings.
-pub async fn run_with(
-    config_path: &Path,
-    applications: impl FnOnce(Arc<dyn Engines>, watch::Receiver<Arc<MasterConfig>>) -> Option<Arc<dyn Applications>>,
-) -> Result<(), MasterError> {
     let settings = settings::follow(config_path)?;
     let fleet = Fleet::open(settings.clone())?;
-    let applications = applications(fleet.clone(), settings.clone());
-    let master = Arc::new(Master::new(fleet.clone(), applications));
+    let apps = Arc::new(applications(&fleet, &settings.borrow())?);
+    let master = Arc::new(Master::new(fleet.clone(), apps.clone()));
     let users = listen::Endpoint::open(settings.clone()).await?;
     let socket = listen::Socket::open(Path::new(sampan_agents::master::SOCKET_PATH))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(MasterError::Signals)?;
@@ -94,6 +86,7 @@ pub async fn run_with(
     tracing::info!(cluster = settings.borrow().cluster_id, "the master of a cluster runs");
     tokio::select! {
         () = fleet.run() => {}
+        () = apps.run(CancellationToken::new()) => {}
         () = master.clone().keep_status() => {}
         () = users.serve(master.clone()) => {}
         () = socket.serve(master.clone()) => {}
@@ -102,4 +95,25 @@ pub async fn run_with(
     }
     tracing::info!("the master stops");
     Ok(())
+}
+
+/// The applications of the cluster, which reach its overlay through a door of the master's own engine.
+fn applications(fleet: &Arc<Fleet>, config: &MasterConfig) -> Result<Apps, MasterError> {
+    let state_dir = PathBuf::from(&config.state_dir);
+    let settings = apps::Settings {
+        state_dir: state_dir.clone(),
+        cluster_id: config.cluster_id.clone(),
+        region_id: config.region_id.clone(),
+        routing_suffix: config.routing_suffix.clone(),
+    };
+    let door = Door::open(DoorSettings {
+        engine_socket: PathBuf::from(ENGINE_SOCKET),
+        network: CLUSTER_NETWORK.to_owned(),
+        name: DOOR_NAME.to_owned(),
+        labels: BTreeMap::new(),
+        program: None,
+    });
+    let engines: Arc<dyn Engines> = fleet.clone();
+    let apps = Apps::new(engines, Arc::new(door), settings);
+    apps.map_err(|error| MasterError::State { path: state_dir, reason: error.to_string() })
 }

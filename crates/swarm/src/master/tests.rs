@@ -89,7 +89,14 @@ async fn certificates_decide_what_is_open() {
     std::fs::write(&path, serde_json::to_vec(&config(dir, own.clone())).unwrap()).unwrap();
     let settings = settings::follow(&path).unwrap();
     let fleet = Fleet::open(settings.clone()).unwrap();
-    let master = Arc::new(Master::new(fleet, None));
+    let settings_of_apps = crate::apps::Settings {
+        state_dir: dir.join("apps"),
+        cluster_id: "c1".into(),
+        region_id: "cn-hangzhou".into(),
+        routing_suffix: "example".into(),
+    };
+    let apps = crate::apps::Apps::new(fleet.clone(), Arc::new(crate::door::Direct), settings_of_apps).unwrap();
+    let master = Arc::new(Master::new(fleet, Arc::new(apps)));
     let endpoint = Endpoint::open_at(settings, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = endpoint.address().unwrap();
     tokio::spawn(endpoint.serve(master));

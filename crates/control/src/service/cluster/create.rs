@@ -1,6 +1,5 @@
 //! CreateCluster: the whole cluster is recorded in one transaction, with every address it will ever need at the start.
 
-use ipnet::Ipv4Net;
 use sampan_store::model::{
     Addon, Cluster, ClusterNetwork, ClusterState, Fault, Level, MaintenanceWindow, Outcome, Setting, Tag, TaskType,
     VSwitch, Vpc, new_cluster_id, new_resource_id, new_task_id,
@@ -10,13 +9,14 @@ use serde_json::Value;
 use super::{
     ClusterTask,
     check::{self, Checked},
+    site::Site,
 };
 use crate::service::{
     RequestContext, Service,
     change::{About, Change, NewTask},
     fields,
     network::{
-        allocate::{NewVpc, can_listen},
+        allocate::can_listen,
         cidr::{self, ClusterRanges, RangeWishes, Taken},
     },
     node_pool::{Home, NewPool, NodePoolCreate, NodePoolOptions, WorkerTemplate, without_repetition},
@@ -112,7 +112,7 @@ impl Service {
         if let Some(pem) = &checked.user_ca {
             crate::kubernetes::user_ca::parse(pem, self.now())?;
         }
-        let token = client_token(ctx, input)?;
+        let token = client_token(ctx, &input.client_token, &input.request)?;
         self.refresh_foreign_ranges().await;
         self.change(ctx, |change| {
             if let Some(token) = &token
@@ -130,13 +130,26 @@ impl Service {
     }
 
     fn plan_cluster(&self, change: &mut Change<'_>, input: &ClusterCreate, checked: &Checked) -> Outcome<ClusterTask> {
-        self.check_cluster_quota(change.ctx)?;
+        self.check_cluster_quota(change.ctx, checked.cluster_type)?;
         let nodes: u32 = checked.pools.iter().map(|p| p.count).sum();
         self.check_node_quota(change.ctx, 0, nodes as usize)?;
         self.check_node_pool_quota(change.ctx, 0, checked.pools.len())?;
         refuse_taken_name(change, &checked.name)?;
-        let vpc = self.plan_vpc(change, input, checked)?;
-        let vswitches = self.plan_vswitches(change, checked, &vpc)?;
+        let site = Site {
+            vpc_field: "vpcid",
+            vswitch_field: "vswitch_ids",
+            region_id: &checked.region_id,
+            vpc_id: checked.vpc_id.as_deref(),
+            vswitch_ids: &checked.vswitch_ids,
+            zones: &checked.zones,
+            ranges: &[("container_cidr", &input.container_cidr), ("service_cidr", &input.service_cidr)],
+        };
+        let vpc = self.plan_vpc(change, &site)?;
+        let vswitches = self.plan_vswitches(change, &site, &vpc)?;
+        let home = Home { vpc_id: &vpc.id, zones: &checked.zones };
+        for pool in &checked.pools {
+            change.ensure_vswitches(&self.settings, &pool.vswitch_field, home, &pool.options.vswitch_ids)?;
+        }
         let wishes = RangeWishes {
             pods: fields::given(&input.container_cidr),
             services: fields::given(&input.service_cidr),
@@ -160,69 +173,6 @@ impl Service {
             done: false,
         });
         Ok(ClusterTask { cluster_id, task_id })
-    }
-
-    /// The VPC of the request, or a new one.
-    fn plan_vpc(&self, change: &mut Change<'_>, input: &ClusterCreate, checked: &Checked) -> Outcome<Vpc> {
-        let (ctx, now) = (change.ctx, change.now);
-        if let Some(id) = &checked.vpc_id {
-            if let Some(vpc) = change.ledger().vpc(id).cloned() {
-                if vpc.account_id != ctx.account_id {
-                    return Err(Fault::invalid("vpcid", format!("vpcid: the VPC {id} does not exist")));
-                }
-                if vpc.region_id != checked.region_id {
-                    return Err(Fault::invalid(
-                        "vpcid",
-                        format!("vpcid: the VPC {id} is in the region {}, not in {}", vpc.region_id, checked.region_id),
-                    ));
-                }
-                return Ok(vpc);
-            }
-            if !self.settings.create_referenced {
-                return Err(Fault::invalid("vpcid", format!("vpcid: the VPC {id} does not exist")));
-            }
-        }
-        // Ranges that the request itself names are kept out of the new VPC; wrong ones are refused later.
-        let pool = self.settings.machine_pool;
-        let mut avoid = self.foreign_ranges();
-        for (field, text) in [("container_cidr", &input.container_cidr), ("service_cidr", &input.service_cidr)] {
-            let Some(range) = text.as_ref().and_then(|text| text.trim().parse::<Ipv4Net>().ok()) else { continue };
-            if range.contains(&pool) {
-                let text =
-                    format!("{field} {range} covers {pool}, from which VPCs have their ranges; give a smaller one");
-                return Err(Fault::invalid(field, text));
-            }
-            avoid.push(range);
-        }
-        let id = checked.vpc_id.clone().unwrap_or_else(|| new_resource_id("vpc"));
-        let (account_id, region_id) = (ctx.account_id.as_str(), checked.region_id.as_str());
-        let new = NewVpc { id: &id, account_id, region_id, ephemeral: true, created: now };
-        change.ledger().add_vpc(new, pool, &avoid)
-    }
-
-    /// The vSwitches of the request, or new ones; all in the VPC.
-    fn plan_vswitches(&self, change: &mut Change<'_>, checked: &Checked, vpc: &Vpc) -> Outcome<Vec<VSwitch>> {
-        let now = change.now;
-        let mut ids = checked.vswitch_ids.clone();
-        if ids.is_empty() {
-            for index in 0..checked.zones.len().max(1) {
-                let id = new_resource_id("vsw");
-                change.ledger().add_vswitch(
-                    "vpcid",
-                    &id,
-                    &vpc.id,
-                    checked.zones.get(index).map(String::as_str),
-                    now,
-                )?;
-                ids.push(id);
-            }
-        }
-        let home = Home { vpc_id: &vpc.id, zones: &checked.zones };
-        change.ensure_vswitches(&self.settings, "vswitch_ids", home, &ids)?;
-        for pool in &checked.pools {
-            change.ensure_vswitches(&self.settings, &pool.vswitch_field, home, &pool.options.vswitch_ids)?;
-        }
-        Ok(ids.iter().filter_map(|id| change.ledger().vswitch(id).cloned()).collect())
     }
 
     fn plan_network(
@@ -290,6 +240,7 @@ impl Service {
             version,
             network,
             control_plane,
+            swarm: None,
             tags: checked.tags.clone(),
             deletion_protection: input.deletion_protection.unwrap_or(false),
             instance_deletion_protection: false,
@@ -358,7 +309,7 @@ fn pool_vswitches(cluster: &Cluster, new: &NewPool) -> Vec<String> {
 }
 
 /// Names are unique among an account's clusters that are not deleted.
-fn refuse_taken_name(change: &Change<'_>, name: &str) -> Outcome<()> {
+pub(super) fn refuse_taken_name(change: &Change<'_>, name: &str) -> Outcome<()> {
     let mine = |c: &Cluster| c.account_id == change.ctx.account_id && c.is_live() && c.name == name;
     match change.store.list::<Cluster>().iter().find(|c| mine(c)) {
         None => Ok(()),
@@ -372,7 +323,8 @@ fn refuse_taken_name(change: &Change<'_>, name: &str) -> Outcome<()> {
 fn taken_in(change: &Change<'_>, vpc: &Vpc) -> Vec<Taken> {
     let mut taken = vec![Taken::new(vpc.cidr, format!("the VPC {}", vpc.id))];
     let others = change.store.list::<Cluster>();
-    let neighbours = others.iter().filter(|c| c.is_live() && c.network.vpc_id == vpc.id);
+    // The overlay of a Swarm cluster is seen by its own containers only.
+    let neighbours = others.iter().filter(|c| c.is_live() && c.network.vpc_id == vpc.id && !c.is_swarm());
     taken.extend(neighbours.map(|c| Taken::new(c.network.pod_cidr, format!("the pods of cluster {}", c.id))));
     taken
 }
@@ -381,23 +333,29 @@ fn taken_in(change: &Change<'_>, vpc: &Vpc) -> Vec<Taken> {
 pub(super) const CLIENT_TOKENS: &str = "client-token/";
 
 /// A `client_token`: the same token with the same request gets the same answer again.
-struct ClientToken {
+pub(super) struct ClientToken {
     id: String,
     request: String,
 }
 
-fn client_token(ctx: &RequestContext, input: &ClusterCreate) -> Outcome<Option<ClientToken>> {
-    let Some(token) = fields::given(&input.client_token) else { return Ok(None) };
+/// The token of a request, if it has one.
+pub(super) fn client_token(
+    ctx: &RequestContext,
+    token: &Option<String>,
+    request: &Value,
+) -> Outcome<Option<ClientToken>> {
+    let Some(token) = fields::given(token) else { return Ok(None) };
     if token.len() > 64 || !token.chars().all(|c| c.is_ascii_graphic()) {
         return Err(Fault::invalid("client_token", "client_token must have at most 64 visible ASCII characters"));
     }
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, input.request.to_string().as_bytes());
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, request.to_string().as_bytes());
     let request = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Some(ClientToken { id: format!("{CLIENT_TOKENS}{}/{token}", ctx.account_id), request }))
 }
 
 impl ClientToken {
-    fn answer(&self, change: &Change<'_>) -> Outcome<Option<ClusterTask>> {
+    /// What the same request was answered before.
+    pub(super) fn answer(&self, change: &Change<'_>) -> Outcome<Option<ClusterTask>> {
         let Some(kept) = change.store.get::<Setting>(&self.id) else { return Ok(None) };
         let text = |field: &str| kept.value.value[field].as_str().unwrap_or_default().to_owned();
         if text("request") != self.request {
@@ -409,7 +367,8 @@ impl ClientToken {
         Ok(Some(ClusterTask { cluster_id: text("cluster_id"), task_id: text("task_id") }))
     }
 
-    fn keep(&self, change: &mut Change<'_>, answer: &ClusterTask) {
+    /// Keeps the answer, with the records of the request.
+    pub(super) fn keep(&self, change: &mut Change<'_>, answer: &ClusterTask) {
         let value =
             serde_json::json!({"request": self.request, "cluster_id": answer.cluster_id, "task_id": answer.task_id});
         change.create(&Setting { id: self.id.clone(), value });

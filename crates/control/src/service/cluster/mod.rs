@@ -1,4 +1,4 @@
-//! Clusters: made, shown, changed, deleted.
+//! Clusters: made, shown, changed, deleted. [`swarm`] has what only Swarm clusters are asked.
 
 mod check;
 pub mod create;
@@ -6,6 +6,8 @@ mod delete;
 mod modify;
 mod query;
 mod recorded;
+mod site;
+pub mod swarm;
 
 pub use create::ClusterCreate;
 pub use delete::{ClusterDelete, keeps_load_balancer};

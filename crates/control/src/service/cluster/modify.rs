@@ -83,7 +83,7 @@ impl Service {
         cluster_id: &str,
         input: &ClusterModify,
     ) -> Outcome<ClusterTask> {
-        self.cluster(ctx, cluster_id)?;
+        self.kubernetes_cluster(ctx, cluster_id)?;
         let notices = check(input)?;
         self.change(ctx, |change| {
             let cluster = self.cluster(change.ctx, cluster_id)?;

@@ -95,22 +95,26 @@ impl Service {
             made_here,
         };
         let network = &cluster.network;
+        let prefix = if cluster.is_swarm() { "swarm" } else { "k8s" };
+        let name = |what: &str| format!("{prefix}_{what}");
         let mut resources =
-            vec![part(ResourceKind::LoadBalancer, &network.api_load_balancer_id, "k8s_master_slb", true)];
+            vec![part(ResourceKind::LoadBalancer, &network.api_load_balancer_id, &name("master_slb"), true)];
         if let Some(vpc) = self.store.get::<Vpc>(&network.vpc_id) {
-            resources
-                .push(Resource { created: vpc.created, ..part(ResourceKind::Vpc, &vpc.id, "k8s_vpc", vpc.ephemeral) });
+            resources.push(Resource {
+                created: vpc.created,
+                ..part(ResourceKind::Vpc, &vpc.id, &name("vpc"), vpc.ephemeral)
+            });
         }
         for id in &network.vswitch_ids {
             if let Some(vswitch) = self.store.get::<VSwitch>(id) {
                 resources.push(Resource {
                     created: vswitch.created,
-                    ..part(ResourceKind::VSwitch, id, "k8s_vswitch", true)
+                    ..part(ResourceKind::VSwitch, id, &name("vswitch"), true)
                 });
             }
         }
         let own_group = cluster.request["security_group_id"].as_str() != Some(network.security_group_id.as_str());
-        resources.push(part(ResourceKind::SecurityGroup, &network.security_group_id, "k8s_sg", own_group));
+        resources.push(part(ResourceKind::SecurityGroup, &network.security_group_id, &name("sg"), own_group));
         let workers = self.store.list_of::<Machine>(cluster_id);
         resources.extend(workers.iter().filter(|m| m.is_worker_of(cluster_id)).map(|m| instance(m)));
         Ok(resources)
@@ -131,12 +135,14 @@ fn matches(cluster: &Cluster, filter: &ClusterFilter) -> bool {
     let is = |wanted: &Option<String>, value: &str| fields::given(wanted).is_none_or(|w| w == value);
     let cluster_type = match cluster.cluster_type {
         ClusterType::ManagedKubernetes => "ManagedKubernetes",
+        ClusterType::Swarm => "aliyun",
     };
+    let profile = if cluster.is_swarm() { "" } else { "Default" };
     is(&filter.name, &cluster.name)
         && is(&filter.cluster_id, &cluster.id)
         && is(&filter.cluster_type, cluster_type)
         && is(&filter.spec, &cluster.spec)
-        && is(&filter.profile, "Default")
+        && is(&filter.profile, profile)
         && is(&filter.region_id, &cluster.region_id)
         && is(&filter.resource_group_id, &cluster.resource_group_id)
 }

@@ -34,6 +34,8 @@ pub struct Ledger {
     ports: BTreeSet<u16>,
     /// Pod networks of nodes, by cluster.
     pods: BTreeMap<String, BTreeSet<Ipv4Net>>,
+    /// Next numbers of nodes, by Swarm cluster.
+    node_indexes: BTreeMap<String, u32>,
     new_vpcs: Vec<Vpc>,
     new_vswitches: Vec<VSwitch>,
 }
@@ -80,6 +82,11 @@ impl Ledger {
         }
         self.addresses.insert(cluster.network.api_vip);
         self.ports.extend(cluster.network.api_public_port);
+        if let Some(options) = &cluster.swarm {
+            self.node_indexes.insert(cluster.id.clone(), options.next_node_index);
+            self.ports.extend(options.routing_public_port);
+            self.ports.extend(options.listeners.values().map(|listener| listener.public_port));
+        }
     }
 
     /// A VPC, stored or new.
@@ -208,8 +215,8 @@ impl Ledger {
             Fault::new(
                 FaultKind::Unavailable,
                 format!(
-                    "no port from {} to {} is free for the public endpoint; give network.public_ports another range, or set \
-                     endpoint_public_access to false",
+                    "no port from {} to {} is free for the public endpoint; give network.public_ports another range, or do \
+                     without: endpoint_public_access false for a Kubernetes cluster, need_slb false for a Swarm cluster",
                     range.start(),
                     range.end()
                 ),
@@ -217,6 +224,20 @@ impl Ledger {
         })?;
         self.ports.insert(port);
         Ok(port)
+    }
+
+    /// Takes the next number of a Swarm cluster's nodes; none is given twice. The cluster's record must say so too, see
+    /// [`Ledger::next_node_index`].
+    pub fn take_node_index(&mut self, cluster_id: &str) -> u32 {
+        let next = self.node_indexes.entry(cluster_id.to_owned()).or_insert(1);
+        let taken = *next;
+        *next = next.saturating_add(1);
+        taken
+    }
+
+    /// The number that the next node of a Swarm cluster will have.
+    pub fn next_node_index(&self, cluster_id: &str) -> u32 {
+        self.node_indexes.get(cluster_id).copied().unwrap_or(1)
     }
 
     /// Takes the lowest free part of a cluster's pod network.

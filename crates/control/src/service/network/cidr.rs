@@ -154,7 +154,8 @@ pub fn node_capacity(ranges: &ClusterRanges) -> u64 {
     1u64 << (ranges.node_mask.saturating_sub(ranges.pods.prefix_len())).min(32)
 }
 
-fn read(field: &str, text: &str) -> Outcome<Ipv4Net> {
+/// Reads a private range that begins where it says.
+pub(crate) fn read(field: &str, text: &str) -> Outcome<Ipv4Net> {
     let range: Ipv4Net = text.trim().parse().map_err(|_| {
         Fault::invalid(field, format!("{field} {text:?} is not an IPv4 range; one looks like 172.20.0.0/16"))
     })?;

@@ -192,7 +192,7 @@ impl Service {
         cluster_id: &str,
         input: &NodePoolCreate,
     ) -> Outcome<NodePoolCreated> {
-        self.cluster(ctx, cluster_id)?;
+        self.kubernetes_cluster(ctx, cluster_id)?;
         let new = check_pool(&self.settings, "", input)?;
         self.change(ctx, |change| {
             let cluster = self.changeable_cluster(change.ctx, cluster_id)?;

@@ -13,4 +13,5 @@ pub use scale::{ScaleOut, ScaleTo};
 
 pub(super) use create::{NewPool, check_pool};
 pub(super) use options::{Naming, as_request, mask_secrets, runtime, settle, without_repetition};
+pub(super) use scale::{More, default_pool};
 pub(super) use workers::{Home, WorkerTemplate};

@@ -35,9 +35,8 @@ impl NodePoolCounts {
         for machine in machines {
             counts.total += 1;
             match (machine.wanted, machine.state) {
-                (MachineWanted::Leave | MachineWanted::Release, _) | (_, MachineState::Removing) => {
-                    counts.removing += 1
-                }
+                (MachineWanted::Leave | MachineWanted::Release | MachineWanted::Reset, _)
+                | (_, MachineState::Removing) => counts.removing += 1,
                 (_, MachineState::Failed) => counts.failed += 1,
                 (_, MachineState::Pending | MachineState::Starting | MachineState::Kept) => counts.initial += 1,
                 (_, MachineState::Running) => {
@@ -71,7 +70,7 @@ impl Service {
         cluster_id: &str,
         name: Option<&str>,
     ) -> Outcome<Vec<(Arc<Versioned<NodePool>>, NodePoolCounts)>> {
-        let cluster = self.cluster(ctx, cluster_id)?;
+        let cluster = self.kubernetes_cluster(ctx, cluster_id)?;
         let mut pools = self.store.list_of::<NodePool>(&cluster.id);
         pools.retain(|pool| name.is_none_or(|n| n.is_empty() || n == pool.name));
         pools.sort_by(|a, b| (!a.is_default, a.created, &a.id).cmp(&(!b.is_default, b.created, &b.id)));
@@ -89,6 +88,13 @@ impl Service {
                 (pool, counts)
             })
             .collect())
+    }
+
+    /// How a node is paid for: as its pool is.
+    pub fn node_charge_type(&self, machine: &Machine) -> String {
+        let pool = machine.membership.as_ref().and_then(|member| member.node_pool_id.as_deref());
+        let pool = pool.and_then(|id| self.store.get::<NodePool>(id));
+        pool.map_or_else(|| "PostPaid".to_owned(), |pool| charge_type(&pool).to_owned())
     }
 
     /// One node pool of a cluster.

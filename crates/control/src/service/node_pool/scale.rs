@@ -49,15 +49,15 @@ pub struct ScaleTo {
 }
 
 /// A checked wish for more nodes.
-struct More<'a> {
-    count: u32,
+pub(crate) struct More<'a> {
+    pub(crate) count: u32,
     /// Other than the pool's, if given.
-    instance_types: Option<&'a [String]>,
+    pub(crate) instance_types: Option<&'a [String]>,
     /// Other than the pool's, unless empty.
-    vswitch_ids: &'a [String],
-    tags: &'a [Tag],
-    notices: Vec<Notice>,
-    timeout_minutes: u32,
+    pub(crate) vswitch_ids: &'a [String],
+    pub(crate) tags: &'a [Tag],
+    pub(in crate::service) notices: Vec<Notice>,
+    pub(crate) timeout_minutes: u32,
 }
 
 impl<'a> More<'a> {
@@ -80,7 +80,7 @@ impl Service {
     /// # Errors
     /// ClusterNotFound, ClusterState, QuotaExceeded, and InvalidParameter of what is wrong.
     pub async fn scale_out(&self, ctx: &RequestContext, cluster_id: &str, input: &ScaleOut) -> Outcome<ClusterTask> {
-        self.cluster(ctx, cluster_id)?;
+        self.kubernetes_cluster(ctx, cluster_id)?;
         let count = fields::number("count", input.count, 1..=NODES_PER_REQUEST_MAX)?;
         let options = settle(&self.settings, &Naming::ScaleOut, &input.options)?;
         let timeout_minutes = self.timeout(input.timeout_mins)?;
@@ -105,7 +105,7 @@ impl Service {
         pool_id: &str,
         count: i64,
     ) -> Outcome<ClusterTask> {
-        self.cluster(ctx, cluster_id)?;
+        self.kubernetes_cluster(ctx, cluster_id)?;
         let count = fields::number("count", count, 1..=NODES_PER_REQUEST_MAX)?;
         self.change(ctx, |change| {
             let cluster = self.changeable_cluster(change.ctx, cluster_id)?;
@@ -128,7 +128,7 @@ impl Service {
     /// # Errors
     /// As [`Service::scale_out`].
     pub async fn scale_to(&self, ctx: &RequestContext, cluster_id: &str, input: &ScaleTo) -> Outcome<ClusterTask> {
-        self.cluster(ctx, cluster_id)?;
+        self.kubernetes_cluster(ctx, cluster_id)?;
         let total = fields::number(
             "num_of_nodes",
             input.num_of_nodes.ok_or_else(|| Fault::missing("num_of_nodes"))?,
@@ -160,7 +160,8 @@ impl Service {
         minutes.map_or(Ok(self.settings.task_timeout_minutes), |m| fields::number("timeout_mins", m, 1..=1440))
     }
 
-    fn plan_more(
+    /// Records the nodes that are wished for, and their task.
+    pub(in crate::service) fn plan_more(
         &self,
         change: &mut Change<'_>,
         cluster: &Versioned<Cluster>,
@@ -169,10 +170,16 @@ impl Service {
     ) -> Outcome<ClusterTask> {
         self.check_node_quota(change.ctx, quota::staying_workers(change.store, &cluster.id), more.count as usize)?;
         let task_id = new_task_id();
-        let about = About::NodePool { cluster_id: &cluster.id, id: &pool.id };
         let machines = self.plan_new_workers(change, cluster, pool, more, &task_id)?;
         let done = machines.is_empty();
-        let text = format!("Start to add {} nodes to node pool {}", machines.len(), pool.name);
+        // Users of a Swarm cluster see no pools.
+        let is_swarm = cluster.is_swarm();
+        let (about, place) = if is_swarm {
+            (About::Cluster(&cluster.id), format!("cluster {}", cluster.name))
+        } else {
+            (About::NodePool { cluster_id: &cluster.id, id: &pool.id }, format!("node pool {}", pool.name))
+        };
+        let text = format!("Start to add {} nodes to {place}", machines.len());
         change.event(about, TaskType::ClusterScaleout, Level::Info, "Started", text);
         change.notices(about, TaskType::ClusterScaleout, &more.notices);
         let used = more.instance_types.unwrap_or(&pool.instance_types).first();
@@ -183,7 +190,7 @@ impl Service {
             task_type: TaskType::ClusterScaleout,
             stages: &task::SCALE_OUT_STAGES,
             resources: machines,
-            node_pool_id: Some(pool.id.clone()),
+            node_pool_id: (!is_swarm).then(|| pool.id.clone()),
             deadline_minutes: more.timeout_minutes,
             done,
         });
@@ -198,7 +205,8 @@ impl Service {
             change.rely_on(cluster);
         } else {
             let now = change.now;
-            change.update(cluster, &Cluster { state: ClusterState::Scaling, updated: now, ..cluster.value.clone() });
+            let scaling = change.scaling(cluster);
+            change.update(cluster, &scaling);
             change.update(pool, &NodePool { state: NodePoolState::Scaling, updated: now, ..pool.value.clone() });
         }
         Ok(ClusterTask { cluster_id: cluster.id.clone(), task_id })
@@ -230,7 +238,19 @@ impl Service {
     }
 }
 
-fn default_pool(change: &Change<'_>, cluster: &Cluster) -> Outcome<std::sync::Arc<Versioned<NodePool>>> {
+impl Change<'_> {
+    /// The cluster's record as its nodes become more, with what was allocated for them.
+    pub(crate) fn scaling(&mut self, cluster: &Cluster) -> Cluster {
+        let mut scaling = Cluster { state: ClusterState::Scaling, updated: self.now, ..cluster.clone() };
+        if let Some(options) = &mut scaling.swarm {
+            options.next_node_index = self.ledger().next_node_index(&cluster.id);
+        }
+        scaling
+    }
+}
+
+/// The pool that is made with the cluster.
+pub(crate) fn default_pool(change: &Change<'_>, cluster: &Cluster) -> Outcome<std::sync::Arc<Versioned<NodePool>>> {
     let pools = change.store.list_of::<NodePool>(&cluster.id);
     pools.into_iter().find(|p| p.is_default && !p.deleting).ok_or_else(|| {
         Fault::new(

@@ -80,9 +80,11 @@ impl Change<'_> {
         count: u32,
         task_id: &str,
     ) -> Outcome<Vec<Machine>> {
-        let mut load = self.load_of(&pool.id, template.vswitch_ids);
         let mut made = Vec::with_capacity(count as usize);
-        for kept in self.kept_machines(cluster, template).into_iter().take(count as usize) {
+        // Machines of the inventory become nodes of a Swarm cluster only when they are named.
+        let kept = if cluster.is_swarm() { Vec::new() } else { self.kept_machines(cluster, template) };
+        let mut load = self.load_of(&pool.id, template.vswitch_ids);
+        for kept in kept.into_iter().take(count as usize) {
             if let Some(count) = load.get_mut(&kept.vswitch_id) {
                 *count += 1;
             }
@@ -101,7 +103,11 @@ impl Change<'_> {
                 ip: address.ip,
                 mac: address.mac,
                 instance_type: template.instance_types.first().cloned().unwrap_or_default(),
-                instance_name: format!("worker-k8s-for-cs-{}", cluster.id),
+                instance_name: format!(
+                    "{}-for-cs-{}",
+                    if cluster.is_swarm() { "node-swarm" } else { "worker-k8s" },
+                    cluster.id
+                ),
                 tags: template.tags.to_vec(),
                 source: template.source.to_owned(),
                 created: self.now,
@@ -131,7 +137,7 @@ impl Change<'_> {
     }
 
     /// Takes a machine out of the inventory, into the pool. Its container is made from scratch: nothing of it is left.
-    fn attach(
+    pub(crate) fn attach(
         &mut self,
         cluster: &Cluster,
         pool: &NodePool,
@@ -158,14 +164,19 @@ impl Change<'_> {
         task_id: &str,
     ) -> Outcome<Membership> {
         let network = &cluster.network;
-        let pods = (network.pod_cidr, network.node_cidr_mask);
-        let pod_cidr = self.ledger().take_pod_range("container_cidr", &cluster.id, pods.0, pods.1)?;
+        let (pod_cidr, node_index) = if cluster.is_swarm() {
+            (None, Some(self.ledger().take_node_index(&cluster.id)))
+        } else {
+            let (pods, mask) = (network.pod_cidr, network.node_cidr_mask);
+            (Some(self.ledger().take_pod_range("container_cidr", &cluster.id, pods, mask)?), None)
+        };
         Ok(Membership {
             cluster_id: cluster.id.clone(),
             node_pool_id: Some(pool.id.clone()),
             role: MachineRole::Worker,
             node_name: format!("{}.{ip}", cluster.region_id),
-            pod_cidr: Some(pod_cidr),
+            pod_cidr,
+            node_index,
             task_id: task_id.to_owned(),
         })
     }
@@ -180,6 +191,7 @@ impl Change<'_> {
             role: MachineRole::ControlPlane,
             node_name: format!("{}.{}", cluster.region_id, address.ip),
             pod_cidr: None,
+            node_index: None,
             task_id: cluster.creation_task_id.clone(),
         };
         let machine = NewMachine {

@@ -5,6 +5,8 @@ mod delete;
 mod modify;
 mod nodes;
 mod query;
+mod swarm;
+mod trigger;
 
 use std::sync::{
     Arc,

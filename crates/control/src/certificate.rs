@@ -1,11 +1,12 @@
-//! Making single certificates: authorities, and leaves signed by them. What a cluster needs of them is in [`super::pki`].
+//! Making single certificates: authorities, and leaves signed by them. What a cluster needs of them is in
+//! [`crate::kubernetes`] and [`crate::swarm`].
 
 use std::{fmt, net::IpAddr, time::Duration};
 
 use aws_lc_rs::rand;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, SanType, SerialNumber,
 };
 use sampan_store::model::{Fault, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,15 @@ pub(crate) enum Usage {
     Peer,
 }
 
+/// Which keys are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyKind {
+    /// P-256: a hundred times faster to make than RSA, and accepted by every component, service account tokens included.
+    Ecdsa,
+    /// RSA with 2048 bits, for clients that read nothing else.
+    Rsa,
+}
+
 /// A leaf to be issued.
 pub(crate) struct Leaf<'a> {
     /// Common name: the user name, as Kubernetes sees it.
@@ -71,7 +81,20 @@ pub(crate) struct Leaf<'a> {
 /// # Errors
 /// Internal, when the cryptographic library refuses.
 pub(crate) fn authority(common_name: &str, now: Timestamp, expires: Timestamp) -> Outcome<CertifiedKey> {
-    let key = new_key()?;
+    authority_of(KeyKind::Ecdsa, common_name, now, expires)
+}
+
+/// Makes a self-signed authority with a key of that kind.
+///
+/// # Errors
+/// Internal, when the cryptographic library refuses.
+pub(crate) fn authority_of(
+    kind: KeyKind,
+    common_name: &str,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Outcome<CertifiedKey> {
+    let key = new_key(kind)?;
     let mut params = base_params(common_name, None, now, expires)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
@@ -84,17 +107,29 @@ pub(crate) fn authority(common_name: &str, now: Timestamp, expires: Timestamp) -
 /// # Errors
 /// `InvalidParameter` for a name that cannot be in a certificate; internal when the authority is unusable.
 pub(crate) fn issue(authority: &CertifiedKey, leaf: &Leaf<'_>) -> Outcome<CertifiedKey> {
+    issue_of(KeyKind::Ecdsa, authority, leaf)
+}
+
+/// Issues a leaf with a new key of that kind.
+///
+/// # Errors
+/// As [`issue`].
+pub(crate) fn issue_of(kind: KeyKind, authority: &CertifiedKey, leaf: &Leaf<'_>) -> Outcome<CertifiedKey> {
     let expires = leaf.expires.min(authority.expires);
     let mut params = base_params(leaf.common_name, leaf.organization, leaf.now, expires)?;
     params.subject_alt_names = leaf.names.iter().map(|name| alternative_name(name)).collect::<Outcome<_>>()?;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.key_usages = match kind {
+        KeyKind::Ecdsa => vec![KeyUsagePurpose::DigitalSignature],
+        // Old clients exchange keys with it.
+        KeyKind::Rsa => vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment],
+    };
     params.extended_key_usages = match leaf.usage {
         Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
         Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         Usage::Peer => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
     };
     params.use_authority_key_identifier_extension = true;
-    let key = new_key()?;
+    let key = new_key(kind)?;
     let signer = KeyPair::from_pem(&authority.key).map_err(|error| failed("the authority's key", &error))?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, signer)
         .map_err(|error| failed("the authority's certificate", &error))?;
@@ -107,7 +142,7 @@ pub(crate) fn issue(authority: &CertifiedKey, leaf: &Leaf<'_>) -> Outcome<Certif
 /// # Errors
 /// Internal, when the cryptographic library refuses.
 pub(crate) fn signing_key_pair() -> Outcome<(String, String)> {
-    let key = new_key()?;
+    let key = new_key(KeyKind::Ecdsa)?;
     Ok((key.serialize_pem(), key.public_key_pem()))
 }
 
@@ -133,9 +168,12 @@ pub(crate) fn alternative_name(name: &str) -> Outcome<SanType> {
     Ok(SanType::DnsName(name.try_into().map_err(|_| unusable())?))
 }
 
-fn new_key() -> Outcome<KeyPair> {
-    // P-256: a hundred times faster to make than RSA, and accepted by every component, service account tokens included.
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| failed("a new key", &error))
+fn new_key(kind: KeyKind) -> Outcome<KeyPair> {
+    match kind {
+        KeyKind::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+        KeyKind::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+    }
+    .map_err(|error| failed("a new key", &error))
 }
 
 fn base_params(

@@ -1,0 +1,150 @@
+"""What dies comes back: an engine, the master, the server, everything at once."""
+
+import random
+import subprocess
+import time
+
+import pytest
+
+from clients import Classic
+from installation import wait_until
+from swarm import SwarmCluster, machine_container
+
+TEMPLATE = """
+version: '2'
+services:
+  web:
+    image: ${IMAGE}
+    command: netexec --http-port=80
+    restart: always
+    environment: ['COLOUR=${COLOUR}']
+    labels:
+      aliyun.routing.port_80: life.example
+      aliyun.scale: '3'
+      aliyun.rolling_updates: 'true'
+      aliyun.probe.url: http://container/healthz
+  db:
+    image: ${IMAGE}
+    command: netexec --http-port=3306
+    restart: always
+"""
+IMAGE = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+pytestmark = pytest.mark.disruptive
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An installation and a cluster of this module's own, to be killed."""
+    from conftest import make_installation
+
+    installation = make_installation()
+    try:
+        cluster = SwarmCluster(Classic(installation.values), tmp_path_factory.mktemp("home"), "home", vpc="vpc-home")
+        cluster.deploy("life", TEMPLATE, environment={"IMAGE": IMAGE, "COLOUR": "blue"})
+        yield installation, cluster
+        cluster.delete()
+        assert installation.docker_leftovers() == [] or all("volume" not in line for line in installation.docker_leftovers())
+    finally:
+        installation.destroy()
+
+
+def machines(installation):
+    label = f"label=io.sampan.owner={installation.installation_id()}"
+    listed = subprocess.run(["docker", "ps", "-q", "--filter", label], check=True, capture_output=True, text=True)
+    return listed.stdout.split()
+
+
+def manager(installation):
+    """The machine that runs the master."""
+    for container in machines(installation):
+        done = subprocess.run(["docker", "exec", container, "pgrep", "-f", "sampan master"], capture_output=True, text=True)
+        if done.returncode == 0:
+            return container
+    raise AssertionError("no machine runs the master")
+
+
+def serves(cluster, replicas=3):
+    """Every container runs, is healthy, reaches the others by name, and the route answers."""
+    def look():
+        containers = cluster.containers("life")
+        webs = [name for name, item in containers.items() if "web" in name and item["running"] and item["health"] == "success"]
+        if len(webs) != replicas or not containers["life_db_1"]["running"]:
+            return False
+        for name in webs:
+            dial = cluster.docker("exec", name, "/agnhost", "connect", "--timeout=3s", "db:3306", check=False)
+            if dial.returncode != 0:
+                return False
+        return all(cluster.routed("life.example", "/hostname").status_code == 200 for _ in range(6))
+    return wait_until(look, "the application serves", 240, 0.5)
+
+
+def test_an_engine_restarts(home):
+    installation, cluster = home
+    serves(cluster)
+    before = cluster.containers("life")
+    node = cluster.nodes()[0]
+    container = machine_container(installation, node["instance_id"])
+    subprocess.run(["docker", "exec", container, "pkill", "-KILL", "dockerd"], check=True)
+    serves(cluster)
+    assert set(cluster.containers("life")) == set(before)
+
+
+def test_the_master_dies(home):
+    installation, cluster = home
+    machine = manager(installation)
+    before = cluster.containers("life")
+    subprocess.run(["docker", "exec", machine, "pkill", "-KILL", "-f", "sampan master"], check=True)
+    wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 60)
+    serves(cluster)
+    assert cluster.containers("life").keys() == before.keys()
+    # Its whole machine, too.
+    subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
+    wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 120)
+    serves(cluster)
+
+
+def test_killed_in_the_middle_of_changes(home):
+    """Deploy, scale and update, with the server and the master killed at random moments: it ends as if nothing had happened."""
+    installation, cluster = home
+    chance = random.Random(7)
+    machine = manager(installation)
+
+    def strike():
+        time.sleep(chance.uniform(0, 1.5))
+        subprocess.run(["docker", "exec", machine, "pkill", "-KILL", "-f", "sampan master"], capture_output=True)
+        installation.kill()
+        installation.start()
+        wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 60)
+    for round in range(3):
+        name = f"struck{round}"
+        template = "web:\n  image: nginx:alpine\n  labels:\n    aliyun.scale: '3'\n"
+        cluster.api("POST", "/projects/", {"name": name, "template": template, "version": "1"}, expect=201)
+        strike()
+        cluster.settled(name, 180)
+        assert len(cluster.containers(name)) == 3
+        cluster.api("POST", f"/services/{name}_web/scale", {"type": "scale_to", "value": 5})
+        strike()
+        wait_until(lambda: len(cluster.containers(name)) == 5, "scaled", 120)
+        cluster.api("POST", f"/projects/{name}/update", {"template": template.replace("'3'", "'2'") + "  environment: ['A=b']\n", "version": "2"})
+        strike()
+        cluster.settled(name, 180)
+        assert cluster.project(name)["version"] == "2"
+        cluster.api("DELETE", f"/projects/{name}?force=true")
+        strike()
+        wait_until(lambda: name not in cluster.docker("ps", "-a", "--format", "{{.Names}}"), "gone", 120)
+    serves(cluster)
+
+
+def test_a_power_cycle(home):
+    installation, cluster = home
+    serves(cluster)
+    before = cluster.containers("life")
+    all_of_it = machines(installation)
+    subprocess.run(["docker", "kill", *all_of_it], check=True, capture_output=True)
+    installation.kill()
+    subprocess.run(["docker", "start", *all_of_it], check=True, capture_output=True)
+    installation.start()
+    wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 120)
+    serves(cluster)
+    assert cluster.containers("life").keys() == before.keys()
+    assert cluster.docker("run", "--rm", "busybox", "echo", "again") == "again"
