@@ -4,6 +4,9 @@ use crate::catalogue::{CATALOGUE, Entry, same_shape};
 use crate::operation::Operation;
 use crate::operations::OPERATIONS;
 
+/// Sections that are offered beside the signed API: applications at a Swarm cluster's own endpoint, and the links of triggers.
+const UNSIGNED: [&str; 2] = ["swarm 4.8.", "swarm 4.9."];
+
 /// How far a section of the documents is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -38,6 +41,7 @@ pub fn coverage() -> Vec<Coverage> {
             let state = match operation {
                 Some(operation) if operation.sections.contains(&entry.section) => State::Offered,
                 Some(_) => State::OtherKind,
+                None if UNSIGNED.iter().any(|prefix| entry.section.starts_with(prefix)) => State::Offered,
                 None => State::NotOffered,
             };
             Coverage { entry, operation, state }
