@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use sampan_agents::master::Strategy;
 use sampan_control::service::{Quotas, UnknownVersion};
 use serde::Deserialize;
 
@@ -18,6 +19,7 @@ pub(crate) struct Config {
     pub(crate) docker: Docker,
     pub(crate) kubernetes: Kubernetes,
     pub(crate) registry: Registry,
+    pub(crate) swarm: Swarm,
     pub(crate) quota: Quotas,
     pub(crate) limits: Limits,
 }
@@ -113,6 +115,14 @@ impl Default for Registry {
     fn default() -> Self {
         Self { enabled: true, ports: (5000, 5099) }
     }
+}
+
+/// `[swarm]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Swarm {
+    /// How masters choose nodes for containers: `spread`, `binpack` or `random`.
+    pub(crate) strategy: Strategy,
 }
 
 /// `[limits]`: how long things may take.

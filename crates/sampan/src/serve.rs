@@ -261,6 +261,7 @@ async fn start(
             vault: swarm_vault.clone(),
             routing_suffix: config.network.routing_suffix.clone(),
             registry_port,
+            strategy: config.swarm.strategy,
             facts: Arc::clone(&facts),
         }),
     };

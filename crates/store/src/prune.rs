@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::backend::RawChange;
 use crate::document::{Document, Versioned};
-use crate::model::{Cluster, ClusterState, KubeCredential, NodePool, Task, TaskState, Timestamp};
+use crate::model::{Cluster, ClusterState, KubeCredential, NodePool, Task, TaskState, Timestamp, Trigger};
 use crate::{Batch, Store, StoreError};
 
 /// Documents deleted in one batch: the writer is free again soon.
@@ -40,6 +40,7 @@ impl Store {
             delete(&mut batch, &cluster);
             self.list_of::<NodePool>(&cluster.id).iter().for_each(|pool| delete(&mut batch, pool));
             self.list_of::<KubeCredential>(&cluster.id).iter().for_each(|credential| delete(&mut batch, credential));
+            self.list_of::<Trigger>(&cluster.id).iter().for_each(|trigger| delete(&mut batch, trigger));
             let tasks = self.list_of::<Task>(&cluster.id);
             tasks.iter().filter(|task| is_finished(task)).for_each(|task| delete(&mut batch, task));
             batch.raw(RawChange::TrimLogs { cluster_id: cluster.id.clone(), keep: 0 });

@@ -33,6 +33,8 @@ pub struct ManagerInputs<'a> {
     pub nodes: &'a [Machine],
     /// What bare routing prefixes end in.
     pub routing_suffix: &'a str,
+    /// How the master chooses nodes for containers.
+    pub strategy: Strategy,
     /// Name servers for what runs in containers.
     pub name_servers: &'a [Ipv4Addr],
 }
@@ -77,7 +79,7 @@ fn master_config(inputs: &ManagerInputs<'_>) -> Outcome<MasterConfig> {
         subnet: cluster.network.pod_cidr,
         address_pool: cluster.network.service_cidr,
         routing_suffix: inputs.routing_suffix.to_owned(),
-        strategy: Strategy::default(),
+        strategy: inputs.strategy,
         nodes,
         state_dir: STATE_DIR.to_owned(),
     })

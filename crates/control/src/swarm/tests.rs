@@ -66,6 +66,7 @@ fn manager(pki: &SwarmPki, nodes: &[Machine]) -> NodeSpec {
         machine: &machine,
         nodes,
         routing_suffix: "localhost",
+        strategy: sampan_agents::master::Strategy::Spread,
         name_servers: &[],
     })
     .unwrap()
@@ -208,6 +209,7 @@ fn the_master_is_told_everything_and_not_restarted_for_it() {
         machine: &machine,
         nodes: &nodes,
         routing_suffix: "localhost",
+        strategy: sampan_agents::master::Strategy::Spread,
         name_servers: &[],
     };
     assert!(manager_spec(&inputs).is_err());

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use async_trait::async_trait;
-use sampan_agents::spec::NodeSpec;
+use sampan_agents::{master::Strategy, spec::NodeSpec};
 use sampan_control::{
     kubernetes::{ControlPlaneInputs, HostFacts, Images, WorkerInputs, control_plane_spec, vault::Vault, worker_spec},
     reconcile::Blueprints,
@@ -77,6 +77,7 @@ pub(crate) struct SwarmBlueprints {
     pub(crate) vault: SwarmVault,
     pub(crate) routing_suffix: String,
     pub(crate) registry_port: Option<u16>,
+    pub(crate) strategy: Strategy,
     pub(crate) facts: Arc<HostFacts>,
 }
 
@@ -94,6 +95,7 @@ impl Blueprints for SwarmBlueprints {
             machine,
             nodes: workers,
             routing_suffix: &self.routing_suffix,
+            strategy: self.strategy,
             name_servers: &self.facts.name_servers,
         })
     }

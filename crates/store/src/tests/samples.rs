@@ -27,6 +27,21 @@ pub(super) fn vswitch(id: &str, vpc_id: &str) -> VSwitch {
     }
 }
 
+pub(super) fn trigger(id: &str, cluster_id: &str) -> Trigger {
+    Trigger {
+        id: id.to_owned(),
+        account_id: "1".to_owned(),
+        cluster_id: cluster_id.to_owned(),
+        namespace: "default".to_owned(),
+        project: "shop".to_owned(),
+        service: Some("web".to_owned()),
+        kind: "application".to_owned(),
+        action: TriggerAction::Scaling,
+        on_image_update: false,
+        created: noon(),
+    }
+}
+
 pub(super) fn credential(id: &str, cluster_id: &str) -> KubeCredential {
     KubeCredential {
         id: id.to_owned(),

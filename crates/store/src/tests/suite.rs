@@ -445,6 +445,7 @@ pub(super) async fn everything_is_there_after_reopening(fixture: &impl Fixture) 
             .create(&task("T-1", "c1", TaskState::Running, noon()))
             .create(&key)
             .create(&credential("c1/root/public", "c1"))
+            .create(&trigger("19us5pvcv48rs", "c1"))
             .create(&setting("name with \"quotes\" and \u{1f980}", 1))
     })
     .await
@@ -461,6 +462,7 @@ pub(super) async fn everything_is_there_after_reopening(fixture: &impl Fixture) 
     assert_eq!(store.list_of::<Task>("c1").len(), 1);
     assert_eq!(store.list_of::<VSwitch>("vpc-1").len(), 1);
     assert_eq!(store.list_of::<KubeCredential>("c1").len(), 1);
+    assert_eq!(store.list_of::<Trigger>("c1").len(), 1);
 }
 
 /// Everything that memory holds, in words.
@@ -478,6 +480,7 @@ fn snapshot(store: &Store) -> Vec<String> {
         lines::<AccessKey>(store),
         lines::<KubeCredential>(store),
         lines::<Setting>(store),
+        lines::<Trigger>(store),
     ]
     .concat()
 }
