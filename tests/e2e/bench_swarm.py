@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 
+import bench_router
 from bench import container_pids, pss_mib, say
 from clients import Classic
 from installation import Installation, wait_until
@@ -192,6 +193,7 @@ def main():
             cluster.delete()
     finally:
         installation.destroy()
+    bench_router.measure()
 
 
 if __name__ == "__main__":

@@ -3,14 +3,27 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::{build, paths, test};
+
+/// What is measured.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Swarm clusters, beside Docker's own swarm mode, nginx and HAProxy
+    #[arg(long)]
+    swarm: bool,
+}
 
 /// Measures and prints.
 ///
 /// # Errors
 /// When the build or a measurement fails.
-pub(crate) fn bench() -> Result<()> {
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    if options.swarm {
+        build::run(&build::Options::default())?;
+        return finish("the benchmark", &mut test::python("bench_swarm.py")?);
+    }
     build::run(&build::Options { peer: true, ..build::Options::default() })?;
     let mut command = test::python("bench.py")?;
     command.env("SAMPAN_PEER", paths::peer());

@@ -32,7 +32,7 @@ enum Command {
     /// Run every test.
     Test(test::Options),
     /// Measure, and print the figures of the README.
-    Bench,
+    Bench(bench::Options),
     /// Run the long versions of the crash tests.
     Soak,
 }
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::up(&options),
         Command::Down => up::down(),
         Command::Test(options) => test::run(&options),
-        Command::Bench => bench::bench(),
+        Command::Bench(options) => bench::bench(&options),
         Command::Soak => bench::soak(),
     };
     match result {
