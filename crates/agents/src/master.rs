@@ -39,7 +39,7 @@ pub struct MasterConfig {
     pub advertise: Ipv4Addr,
     /// Server side of the cluster's endpoint.
     pub endpoint_tls: TlsFiles,
-    /// Authority of the routers' certificates (the engines' own): such a certificate opens `/internal/routes` and nothing else.
+    /// Authority of the routers' certificates: such a certificate opens `/internal/routes` and nothing else.
     pub router_ca: String,
     /// Client side towards the nodes' engines.
     pub engines_tls: TlsFiles,

@@ -316,6 +316,9 @@ async fn start(
         };
         registry.keep(port)
     });
+    if registry_port.is_none() {
+        registry::remove(Arc::clone(&provider), sampan_control::reconcile::Names::new(installation).registry());
+    }
     let gateway = gateway(config, store.clone(), Arc::new(service)).await?;
     let housekeeping = housekeeping::start(store.clone());
     Ok(Server {

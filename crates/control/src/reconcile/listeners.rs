@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sampan_agents::master::ROUTER_PORT;
+use sampan_agents::{master::ROUTER_PORT, node::MIRROR_PORT};
 use sampan_store::{
     Batch, Versioned,
     model::{Cluster, Fault, FaultKind, Outcome, SwarmListener},
@@ -28,7 +28,7 @@ const NAME_LENGTH_MAX: usize = 63;
 pub(super) async fn settle(ctx: &Context, scope: &Scope) -> Outcome<Option<Note>> {
     let Some(options) = &scope.cluster.swarm else { return Ok(None) };
     let asked = within(ACCESS_CALL_MAX, "asking for listeners", ctx.access.listeners(&scope.cluster)).await?;
-    let (wanted, refused) = choose(asked);
+    let (wanted, refused) = choose(asked, ctx.settings.registry_port);
     let note = (!refused.is_empty()).then(|| Note {
         reason: "ListenerRefused",
         message: format!("the load balancer cannot have these listeners: {}", refused.join("; ")),
@@ -45,10 +45,23 @@ pub(super) async fn settle(ctx: &Context, scope: &Scope) -> Outcome<Option<Note>
     Ok(note)
 }
 
+/// Ports of the virtual IP, or of the nodes, that are in use.
+const TAKEN: [u16; 8] = [
+    swarm::ROUTING_PORT,
+    swarm::MASTER_PORT,
+    swarm::REGISTRY_PORT,
+    ROUTER_PORT,
+    MIRROR_PORT,
+    // The swarm's own: management, gossip; and engines without TLS, which others could take for one.
+    2377,
+    7946,
+    2375,
+];
+
 /// Those that can be had, by name, and what is wrong with the others.
-fn choose(asked: Vec<(String, u16)>) -> (BTreeMap<String, u16>, Vec<String>) {
+fn choose(asked: Vec<(String, u16)>, registry_port: Option<u16>) -> (BTreeMap<String, u16>, Vec<String>) {
     let (mut wanted, mut refused) = (BTreeMap::new(), Vec::new());
-    let mut taken = BTreeSet::from([swarm::ROUTING_PORT, swarm::MASTER_PORT, ROUTER_PORT]);
+    let mut taken: BTreeSet<u16> = TAKEN.into_iter().chain(registry_port).collect();
     for (name, port) in asked {
         let is_name = (1..=NAME_LENGTH_MAX).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
@@ -106,10 +119,10 @@ mod tests {
     #[test]
     fn what_can_be_had() {
         let asked = [("db", 3306), ("db", 3307), ("a b", 5000), ("web", 80), ("x", 3306), ("y", 0), ("z", 9000)];
-        let (wanted, refused) = choose(asked.map(|(name, port)| (name.to_owned(), port)).into());
+        let (wanted, refused) = choose(asked.map(|(name, port)| (name.to_owned(), port)).into(), Some(5000));
         assert_eq!(wanted, [("db".to_owned(), 3306), ("z".to_owned(), 9000)].into());
         assert_eq!(refused.len(), 5, "{refused:?}");
         let many = (0..100).map(|n| (format!("l{n}"), 10_000 + n)).collect();
-        assert_eq!(choose(many).0.len(), LISTENERS_MAX);
+        assert_eq!(choose(many, None).0.len(), LISTENERS_MAX);
     }
 }

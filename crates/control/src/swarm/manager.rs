@@ -19,6 +19,7 @@ use crate::parts::{process, secret_file};
 const STATE_DIR: &str = "/var/lib/sampan/master";
 const CLUSTER_CA: &str = "cluster-ca";
 const ENGINE_CA: &str = "engine-ca";
+const ROUTER_CA: &str = "router-ca";
 
 /// What decides the manager's machine.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,7 @@ pub fn manager_spec(inputs: &ManagerInputs<'_>) -> Outcome<NodeSpec> {
     files.push(secret_file(CONFIG_PATH, text));
     files.push(authority_file(CLUSTER_CA, &inputs.pki.cluster_ca));
     files.push(authority_file(ENGINE_CA, &inputs.pki.engine_ca));
+    files.push(authority_file(ROUTER_CA, &inputs.pki.router_ca));
     files.extend(pair("endpoint", &inputs.pki.endpoint));
     files.extend(pair("engines-client", &inputs.pki.master));
     let engine = engine(inputs.cluster, inputs.machine, inputs.name_servers, &[])?;
@@ -75,7 +77,7 @@ fn master_config(inputs: &ManagerInputs<'_>) -> Outcome<MasterConfig> {
         advertise: inputs.machine.ip,
         endpoint_tls: tls_files(CLUSTER_CA, "endpoint"),
         engines_tls: tls_files(ENGINE_CA, "engines-client"),
-        router_ca: format!("{PKI_DIR}/{ENGINE_CA}.crt"),
+        router_ca: format!("{PKI_DIR}/{ROUTER_CA}.crt"),
         subnet: cluster.network.pod_cidr,
         address_pool: cluster.network.service_cidr,
         routing_suffix: inputs.routing_suffix.to_owned(),

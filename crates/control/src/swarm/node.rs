@@ -114,9 +114,9 @@ fn engine_flags(inputs: &NodeInputs<'_>, index: u32) -> Vec<String> {
         format!("--tlscert={}", tls.cert),
         format!("--tlskey={}", tls.key),
     ];
-    // Images of the machine first, then what was pushed under the name that a template uses.
-    let mirrors = [Some(MIRROR_PORT), inputs.registry_port];
-    flags.extend(mirrors.into_iter().flatten().map(|port| format!("--registry-mirror=http://127.0.0.1:{port}")));
+    // Images of the machine, which only the operator puts there. Not the registry: everybody may write to it, and would
+    // decide what `nginx` is for all others.
+    flags.push(format!("--registry-mirror=http://127.0.0.1:{MIRROR_PORT}"));
     let labels = engine_labels(inputs.cluster, inputs.machine, index);
     flags.extend(labels.iter().map(|(name, value)| format!("--label={name}={value}")));
     flags

@@ -1,9 +1,9 @@
-//! A Swarm cluster's public key infrastructure: two authorities.
+//! A Swarm cluster's public key infrastructure: three authorities.
 //!
 //! The *cluster's* signs the endpoint that users connect to, and their client certificate; it is made of RSA keys, which
-//! every old client reads. The *engines'* signs the Docker engines of the nodes, the master towards them, and the nodes'
-//! routers towards the master. Users never get anything of the second one: their certificate opens the master, which decides
-//! what is done, and no engine behind it.
+//! every old client reads. The *engines'* signs the Docker engines of the nodes and the master towards them: an
+//! engine obeys whoever has a client certificate of it, so nobody but the master gets one. The *routers'* signs the nodes' routers
+//! towards the master, where they open one path. Users' certificates open the master, which decides what is done, and no engine.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -27,8 +27,10 @@ const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 pub struct SwarmPki {
     /// Signs the endpoint and users.
     pub cluster_ca: CertifiedKey,
-    /// Signs engines, the master towards them, and routers.
+    /// Signs engines, and the master towards them.
     pub engine_ca: CertifiedKey,
+    /// Signs routers.
+    pub router_ca: CertifiedKey,
     /// The endpoint as a server.
     pub endpoint: CertifiedKey,
     /// Names and addresses in the endpoint's certificate.
@@ -70,6 +72,7 @@ pub fn generate(cluster_id: &str, endpoint_names: &[String], now: Timestamp) -> 
     let expires = later(now)?;
     let cluster_ca = authority_of(KeyKind::Rsa, &format!("{cluster_id} cluster CA"), now, expires)?;
     let engine_ca = authority(&format!("{cluster_id} engine CA"), now, expires)?;
+    let router_ca = authority(&format!("{cluster_id} router CA"), now, expires)?;
     Ok(SwarmPki {
         endpoint: endpoint(&cluster_ca, endpoint_names, now, expires)?,
         endpoint_names: endpoint_names.to_vec(),
@@ -77,6 +80,7 @@ pub fn generate(cluster_id: &str, endpoint_names: &[String], now: Timestamp) -> 
         master: issue(&engine_ca, &leaf("sampan master", &[], Usage::Client, now, expires))?,
         cluster_ca,
         engine_ca,
+        router_ca,
     })
 }
 
@@ -111,7 +115,7 @@ pub fn node_pki(pki: &SwarmPki, node_name: &str, ip: Ipv4Addr, now: Timestamp) -
     let names = [ip.to_string(), "127.0.0.1".to_owned(), "localhost".to_owned()];
     Ok(NodePki {
         engine: issue(&pki.engine_ca, &leaf(node_name, &names, Usage::Server, now, expires))?,
-        router: issue(&pki.engine_ca, &leaf(&format!("router of {node_name}"), &[], Usage::Client, now, expires))?,
+        router: issue(&pki.router_ca, &leaf(&format!("router of {node_name}"), &[], Usage::Client, now, expires))?,
     })
 }
 

@@ -186,7 +186,8 @@ fn the_master_is_told_everything_and_not_restarted_for_it() {
             assert!(spec.files.iter().any(|file| file.path == *path), "{path}");
         }
     }
-    assert_eq!(text(&spec, &config.router_ca), pki.engine_ca.certificate);
+    assert_eq!(text(&spec, &config.router_ca), pki.router_ca.certificate);
+    assert_ne!(pki.router_ca.certificate, pki.engine_ca.certificate, "a router's certificate opens no engine");
     assert_eq!(text(&spec, &config.endpoint_tls.ca), pki.cluster_ca.certificate);
     assert_ne!(config.router_ca, config.endpoint_tls.ca);
     let master = spec.processes.iter().find(|process| process.name == "master").unwrap();

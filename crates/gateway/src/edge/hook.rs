@@ -1,7 +1,10 @@
 //! What is called without a signature and does something: triggers, which carry a secret of their own, and the installation's
 //! image registry, which carries the server's.
 
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
 use axum::body::Body;
+use futures::FutureExt as _;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use sampan_api::{Code, Refusal, signature};
@@ -17,6 +20,9 @@ const TRIGGER: &str = "/hook/trigger";
 const REGISTRY: &str = "/hook/registry";
 /// Callers post what they like (alerts, …); so much of it is read and dropped.
 const POSTED_BYTES_MAX: usize = 1 << 20;
+
+/// Images of one notification that are looked at; the registry sends one at a time.
+const TARGETS_MAX: usize = 100;
 
 /// A registry's notification, as far as it matters.
 #[derive(Deserialize)]
@@ -64,7 +70,11 @@ impl Gateway {
         let work =
             async { if is_trigger { self.pull_trigger(request).await } else { self.registry_notified(request).await } };
         let limit = self.parts.limits.timeout;
-        let answer = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let answer = tokio::time::timeout(limit, work)
+            .await
+            .map(|done| done.unwrap_or_else(|_panic| Err(Refusal::new(Code::InternalError, "the handler panicked"))));
+        let answer = answer.unwrap_or_else(|_| {
             Err(Refusal::new(
                 Code::RequestTimeout,
                 format!("The request was not answered within {} s.", limit.as_secs()),
@@ -110,12 +120,18 @@ impl Gateway {
         let notification: Notification = serde_json::from_slice(&body)
             .map_err(|error| Refusal::invalid("body", format!("is not a registry's notification: {error}")))?;
         let pushed = notification.events.into_iter().filter(|event| event.action == "push");
-        let mut redeployed = 0;
         // Layers and manifests without a tag name no image that a template could use.
-        for PushTarget { repository, tag } in pushed.map(|event| event.target).filter(|target| !target.tag.is_empty()) {
-            redeployed += self.parts.service.image_pushed(&repository, &tag).await;
-        }
-        Ok(format!("{redeployed} applications are being deployed again"))
+        let targets: Vec<PushTarget> =
+            pushed.map(|event| event.target).filter(|target| !target.tag.is_empty()).take(TARGETS_MAX).collect();
+        let message = format!("{} images were pushed", targets.len());
+        // The registry repeats what is not answered soon, in order, before it tells of anything else.
+        let service = Arc::clone(&self.parts.service);
+        tokio::spawn(async move {
+            for PushTarget { repository, tag } in targets {
+                service.image_pushed(&repository, &tag).await;
+            }
+        });
+        Ok(message)
     }
 }
 

@@ -58,6 +58,15 @@ pub(crate) async fn port(store: &Store, (first, last): (u16, u16)) -> anyhow::Re
     Ok(port)
 }
 
+/// Removes a registry that is not wanted any more; its images stay.
+pub(crate) fn remove(provider: Arc<dyn MachineProvider>, name: String) {
+    tokio::spawn(async move {
+        if let Err(error) = provider.delete_host_service(&name).await {
+            tracing::warn!(%error, "the image registry is disabled, but could not be removed");
+        }
+    });
+}
+
 /// Whether a bearer token is the registry's.
 pub(crate) fn is_token(store: &Store, given: &str) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(token(store).as_bytes(), given.as_bytes()).is_ok()

@@ -162,6 +162,7 @@ async fn pull(inner: &Inner, record: &Record, id: &str) -> Result<(), Refusal> {
         }
     };
     let found = inner.engines.image_id(image).await;
+    let mut error = None;
     if let Some(refusal) = note {
         if found.is_none() {
             return Err(Refusal::new(
@@ -170,9 +171,10 @@ async fn pull(inner: &Inner, record: &Record, id: &str) -> Result<(), Refusal> {
             ));
         }
         tracing::warn!(service = id, image, %refusal, "an image could not be pulled; the one that the nodes have is used");
+        error = Some(format!("{image} could not be pulled ({refusal}); the image that the nodes have is used"));
     }
     let stale = found.filter(|found| has_other_image(inner, record, service, found));
-    intake::pulled(inner, &record.name, id, stale).await
+    intake::pulled(inner, &record.name, id, stale, error).await
 }
 
 fn has_other_image(inner: &Inner, record: &Record, service: &ServiceRecord, image: &str) -> bool {

@@ -212,7 +212,8 @@ impl Apps {
         let mut all: Vec<(String, u16)> =
             services.flat_map(|service| &service.service.extensions.lb).map(|lb| (lb.name.clone(), lb.port)).collect();
         all.sort();
-        all.dedup_by_key(|(_, port)| *port);
+        // Two names for one port are the server's to refuse, in words.
+        all.dedup();
         all
     }
 

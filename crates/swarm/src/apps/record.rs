@@ -142,6 +142,9 @@ pub(crate) struct ServiceRecord {
     pub(crate) pull: bool,
     /// The image that containers have to have, if a pull brought another one.
     pub(crate) image: Option<String>,
+    /// Why the last pull did not bring the newest image to all nodes; until one does.
+    #[serde(default)]
+    pub(crate) pull_error: Option<String>,
 }
 
 impl fmt::Debug for ServiceRecord {

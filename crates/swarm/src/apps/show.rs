@@ -170,6 +170,7 @@ impl<'a> Showing<'a> {
             .or_else(probe)
             .or_else(restarting)
             .or_else(unsent)
+            .or_else(|| service.pull_error.clone())
     }
 }
 

@@ -51,6 +51,7 @@ impl Docker {
             return Err(Refusal::bad("the name of a volume has no slash; it is made on every node"));
         }
         let name = text(&body, "/Name").to_owned();
+        check_docker_name(&name)?;
         let known = self.find_volumes(&name).unwrap_or_default();
         let driver = driver(&body);
         if let Some(other) = known.iter().find(|found| text(&found.volume, "/Driver") != driver) {
@@ -219,6 +220,18 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     }
     Err(Refusal::bad(format!(
         "the name of a volume has 1 to 64 letters, digits and hyphens and does not begin with a hyphen: {}",
+        encode(name)
+    )))
+}
+
+/// Docker's rule; engines leave it to plug-ins, and names stand in addresses.
+fn check_docker_name(name: &str) -> Result<(), Refusal> {
+    let plain = name.chars().all(|next| next.is_ascii_alphanumeric() || matches!(next, '-' | '_' | '.'));
+    if plain && !name.is_empty() && name.len() <= 200 && name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!(
+        "create {}: the name of a volume has letters, digits and `_.-`, at most 200, and begins with a letter or digit",
         encode(name)
     )))
 }

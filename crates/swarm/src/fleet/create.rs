@@ -96,8 +96,9 @@ impl Fleet {
 
     fn choose(&self, plan: &Plan, reservation: &Reservation<'_>) -> Result<Arc<Member>, Refusal> {
         let strategy = self.settings().strategy;
-        let view = self.current();
+        // In this order: what leaves the reservations is in the picture by then.
         let mut reservations = self.reservations();
+        let view = self.current();
         let in_flight = Self::unseen(&view, reservations.in_flight());
         let node = schedule::place(&view, &in_flight, &plan.request, strategy, &mut rand::rng())?;
         reservation.place(&mut reservations, plan.shadow(&reservation.name, &node));

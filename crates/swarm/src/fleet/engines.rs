@@ -120,10 +120,9 @@ impl Engines for Fleet {
     async fn ensure_volume(&self, body: Value) -> Result<(), Refusal> {
         let local = matches!(text(&body, "/Driver"), "" | super::volumes::LOCAL_DRIVER);
         let name = text(&body, "/Name");
-        let plain = body.get("DriverOpts").and_then(Value::as_object).is_none_or(|options| options.is_empty())
-            && body.get("Labels").and_then(Value::as_object).is_none_or(|labels| labels.is_empty());
+        let plain = body.get("DriverOpts").and_then(Value::as_object).is_none_or(|options| options.is_empty());
         if local && plain {
-            // The engine makes it with the container that mounts it.
+            // The engine makes it with the container that mounts it. Made everywhere, it would not say where the data is.
             return Ok(());
         }
         let view = self.current();

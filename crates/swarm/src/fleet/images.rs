@@ -93,6 +93,9 @@ impl Fleet {
     }
 }
 
+/// A pull, or a copy whose bytes all came, may be silent for so long; a registry that stalls holds up all other images.
+const SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// Streams an image from node to node.
 async fn copy(from: &Member, to: &Member, image: &str) -> Result<(), Refusal> {
     tracing::info!(from = from.name, to = to.name, image, "an image is copied");
@@ -122,12 +125,15 @@ async fn pull(member: &Member, image: &str, auth: Option<&str>) -> Result<(), Re
 pub(crate) async fn finish(member: &Member, response: http::Response<wire::Body>) -> Result<(), Refusal> {
     let response = member.client.accepted(response).await?;
     let mut messages = Messages::new(response.into_body());
-    while let Some(message) = messages.next().await.map_err(|error| member.client.failed(&error))? {
+    loop {
+        let next = tokio::time::timeout(SILENCE_MAX, messages.next())
+            .await
+            .map_err(|_| member.client.failed(&format!("no progress with images for {} s", SILENCE_MAX.as_secs())))?;
+        let Some(message) = next.map_err(|error| member.client.failed(&error))? else { return Ok(()) };
         if let Some(error) = error_of(&message) {
             return Err(Refusal::internal(error));
         }
     }
-    Ok(())
 }
 
 /// The error in a message of progress.

@@ -26,6 +26,8 @@ use crate::model::{Container, Refusal};
 /// node is noticed within 9 s.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an engine may take to describe one container.
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PINGS_LOST_MAX: u32 = 2;
 /// Everything is looked at again this often, in case an event was lost.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
@@ -124,7 +126,9 @@ impl Member {
                 .await
                 .map_err(|_| self.client.failed(&"no answer in time"))??;
             // First listen, then look: nothing is missed between the two.
-            let events = self.client.send(json_request(Method::GET, "/events", None)?).await?;
+            let events = time::timeout(PING_TIMEOUT, self.client.send(json_request(Method::GET, "/events", None)?))
+                .await
+                .map_err(|_| self.client.failed(&"no stream of events in time"))??;
             Ok::<_, Refusal>(Messages::new(self.client.accepted(events).await?.into_body()))
         };
         let events = match began.await {
@@ -270,7 +274,14 @@ impl Member {
     /// Looks at one container.
     pub(crate) async fn refresh(&self, id: &str) -> Result<(), Refusal> {
         let ticket = self.cache().look();
-        match self.inspect(id).await {
+        // While an engine mounts volumes for a container it does not answer for it; that says nothing of the engine.
+        let Ok(seen) = time::timeout(INSPECT_TIMEOUT, self.inspect(id)).await else {
+            tracing::info!(node = self.name, id, "a container cannot be looked at just now");
+            // With the next round.
+            self.dirty().containers.insert(id.to_owned());
+            return Ok(());
+        };
+        match seen {
             Ok(container) => self.cache().put(ticket, id, Some(container)),
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND => self.cache().put(ticket, id, None),
             // The engine is busy with it (being removed, for one); an event will tell how it ends.

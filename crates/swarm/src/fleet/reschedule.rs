@@ -187,7 +187,7 @@ impl Fleet {
 
     fn keep_on_disk(&self, written: &mut BTreeSet<String>) {
         let view = self.current();
-        let moving: Vec<_> = view.containers.iter().filter(|one| moves(one) && !is_of_application(one)).collect();
+        let moving: Vec<_> = view.containers.iter().filter(|one| moves(one) || is_of_application(one)).collect();
         let now: BTreeSet<String> =
             moving.iter().map(|one| format!("{} {:?} {}", one.id, one.state, one.name)).collect();
         if now == *written {

@@ -48,8 +48,9 @@ impl Reservation<'_> {
 impl Fleet {
     /// Reserves a name, or an invented one. `except`: a container that may have it already.
     pub(crate) fn reserve_name(&self, name: Option<&str>, except: Option<&str>) -> Result<Reservation<'_>, Refusal> {
-        let view = self.current();
+        // In this order: what leaves the reservations is in the picture by then.
         let mut reservations = self.reservations();
+        let view = self.current();
         let name = match name.map(|name| name.trim_start_matches('/')) {
             Some(name) => {
                 check_name(name)?;

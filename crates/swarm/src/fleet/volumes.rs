@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time;
 
 use super::{Fleet, Member, observe::text};
-use crate::model::Refusal;
+use crate::{docker::query::encode, model::Refusal};
 
 /// Between two looks whether every node has every volume of a plug-in, beside those that changes cause.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
@@ -134,7 +134,7 @@ async fn create_on(member: &Member, body: &Value) -> Result<Value, Refusal> {
 
 async fn remove_on(member: &Member, name: &str, force: bool) -> Result<(), Refusal> {
     let force = if force { "?force=1" } else { "" };
-    let path = format!("/volumes/{name}{force}");
+    let path = format!("/volumes/{}{force}", encode(name));
     let removed = member.client.call(http::Method::DELETE, &path, None).await;
     member.refresh_volumes().await?;
     removed.map(|_| ())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use sampan_store::model::{Cluster, Fault, FaultKind, Outcome, Trigger, TriggerAction};
 
-use super::{World, field};
+use super::{super::Settings, World, field};
 use crate::{
     ports::{ApplicationService, Applications},
     service::trigger::{Link, Pull, TriggerCreate, TriggerShown, TriggersWanted},
@@ -46,7 +46,7 @@ impl Applications for Shop {
 }
 
 async fn shop() -> (World, Arc<Shop>, String) {
-    let world = World::new().await;
+    let world = World::with(Settings { registry_port: Some(5000), ..Settings::default() }).await;
     let shop = Arc::new(Shop::default());
     world.service.set_applications(Arc::clone(&shop) as Arc<_>);
     let id = world.running("harbour", 1).await;
@@ -163,6 +163,8 @@ async fn what_cannot_be_is_refused_and_leaves_nothing() {
 async fn a_pushed_image_redeploys_the_applications_that_use_it() {
     let (world, shop, id) = shop().await;
     let linked = TriggerCreate { on_image_update: true, ..wanted(&id, "redeploy", None) };
+    world.service.trigger_create(&world.ctx, &linked).await.expect("made");
+    // A second one of the same application does not deploy it twice.
     world.service.trigger_create(&world.ctx, &linked).await.expect("made");
     world.service.trigger_create(&world.ctx, &wanted(&id, "redeploy", None)).await.expect("made");
     assert_eq!(world.service.image_pushed("shop/web", "2").await, 0);

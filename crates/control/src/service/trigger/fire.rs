@@ -1,6 +1,9 @@
 //! Calling a trigger.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use futures::future::join_all;
 use sampan_store::model::{Cluster, Fault, FaultKind, Outcome, Trigger, TriggerAction};
 
 use super::{super::Service, super::fields, link};
@@ -98,31 +101,39 @@ impl Service {
     /// An image was pushed to the installation's registry: applications that use it are deployed again, if a trigger of
     /// theirs says so. Answers how many; one that cannot be reached does not keep others from it.
     pub async fn image_pushed(&self, repository: &str, tag: &str) -> usize {
-        let Ok(applications) = self.applications() else { return 0 };
-        let mut redeployed = 0;
-        for trigger in self.store.list::<Trigger>().iter().filter(|trigger| trigger.on_image_update) {
-            let cluster = self.store.get::<Cluster>(&trigger.cluster_id).filter(|cluster| cluster.is_live());
-            let Some(cluster) = cluster else { continue };
-            let deployed = async {
-                let services = applications.services(&cluster, &trigger.project).await?;
-                if !services.iter().any(|service| is_image(&service.image, repository, tag)) {
-                    return Ok(false);
-                }
-                applications.redeploy(&cluster, &trigger.project).await.map(|()| true)
-            };
-            match deployed.await {
+        let Some(port) = self.settings.registry_port else { return 0 };
+        let triggers = self.store.list::<Trigger>();
+        let asked = triggers.iter().filter(|trigger| trigger.on_image_update);
+        // Two triggers of one application are one deployment.
+        let applications: BTreeSet<(&str, &str)> =
+            asked.map(|trigger| (trigger.cluster_id.as_str(), trigger.project.as_str())).collect();
+        let image = format!("{repository}:{tag}");
+        let image = image.as_str();
+        let deployed = applications.into_iter().map(|(cluster_id, project)| async move {
+            match self.deploy_if_used(cluster_id, project, image, port).await {
                 Ok(true) => {
-                    tracing::info!(trigger = trigger.id, project = trigger.project, repository, tag, "a new image");
-                    redeployed += 1;
+                    tracing::info!(cluster = cluster_id, project, image, "a new image is deployed");
+                    true
                 }
-                Ok(false) => {}
+                Ok(false) => false,
                 Err(fault) => {
-                    let project = &trigger.project;
-                    tracing::warn!(project, repository, reason = %fault, "a new image could not be deployed");
+                    tracing::warn!(cluster = cluster_id, project, image, reason = %fault, "a new image could not be deployed");
+                    false
                 }
             }
+        });
+        join_all(deployed).await.into_iter().filter(|deployed| *deployed).count()
+    }
+
+    async fn deploy_if_used(&self, cluster_id: &str, project: &str, image: &str, port: u16) -> Outcome<bool> {
+        let cluster = self.store.get::<Cluster>(cluster_id).filter(|cluster| cluster.is_live());
+        let Some(cluster) = cluster else { return Ok(false) };
+        let applications = self.applications()?;
+        let services = applications.services(&cluster, project).await?;
+        if !services.iter().any(|service| is_image(&service.image, image, port)) {
+            return Ok(false);
         }
-        redeployed
+        applications.redeploy(&cluster, project).await.map(|()| true)
     }
 }
 
@@ -140,15 +151,12 @@ fn step(pull: &Pull) -> Outcome<i32> {
     Ok(sign * i32::try_from(step).unwrap_or_default())
 }
 
-/// Whether a template's image is this repository and tag of the installation's registry, which has an address on loopback.
-fn is_image(image: &str, repository: &str, tag: &str) -> bool {
-    let Some((host, rest)) = image.split_once('/') else { return false };
-    let is_ours = host.starts_with("127.0.0.1:") || host.starts_with("localhost:");
-    let (name, wanted_tag) = match rest.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (rest, "latest"),
-    };
-    is_ours && name == repository && wanted_tag == tag
+/// Whether a template's image is this `repository:tag` of the installation's registry, which listens on this port of loopback.
+fn is_image(written: &str, image: &str, port: u16) -> bool {
+    let hosts = [format!("127.0.0.1:{port}/"), format!("localhost:{port}/")];
+    let Some(rest) = hosts.iter().find_map(|host| written.strip_prefix(host.as_str())) else { return false };
+    let has_tag = rest.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'));
+    if has_tag { rest == image } else { image.strip_suffix(":latest") == Some(rest) }
 }
 
 #[cfg(test)]
@@ -174,10 +182,13 @@ mod tests {
 
     #[test]
     fn images_are_compared_with_their_tags() {
-        assert!(is_image("127.0.0.1:5000/shop/web:1.2", "shop/web", "1.2"));
-        assert!(is_image("localhost:5000/web", "web", "latest"));
-        assert!(!is_image("127.0.0.1:5000/web:2", "web", "1"));
-        assert!(!is_image("web:1", "web", "1"));
-        assert!(!is_image("registry.example/web:1", "web", "1"));
+        let is_image = |written: &str, image: &str| super::is_image(written, image, 5000);
+        assert!(is_image("127.0.0.1:5000/shop/web:1.2", "shop/web:1.2"));
+        assert!(is_image("localhost:5000/web", "web:latest"));
+        for written in
+            ["127.0.0.1:5000/web:2", "127.0.0.1:5001/web:1", "web:1", "registry.example/web:1", "127.0.0.1:5000/web"]
+        {
+            assert!(!is_image(written, "web:1"), "{written}");
+        }
     }
 }

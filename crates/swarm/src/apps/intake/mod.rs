@@ -209,6 +209,7 @@ fn fresh(
         epoch: 0,
         pull: latest_image || extensions.latest_image,
         image: None,
+        pull_error: None,
         service,
     }
 }
@@ -446,12 +447,19 @@ pub(crate) async fn weigh(inner: &Inner, id: &str, weight: u32) -> Result<(), Re
 }
 
 /// The image was pulled; `stale`: containers have another one than this.
-pub(crate) async fn pulled(inner: &Inner, project: &str, id: &str, stale: Option<String>) -> Result<(), Refusal> {
+pub(crate) async fn pulled(
+    inner: &Inner,
+    project: &str,
+    id: &str,
+    stale: Option<String>,
+    error: Option<String>,
+) -> Result<(), Refusal> {
     inner
         .store
         .update(project, move |record, _| {
             if let Some(service) = record.services.get_mut(id) {
                 service.pull = false;
+                service.pull_error = error;
                 service.image = stale.or_else(|| service.image.take());
             }
             Ok(())
