@@ -87,7 +87,7 @@ def test_an_engine_restarts(home):
     subprocess.run(["docker", "exec", container, "pkill", "-KILL", "dockerd"], check=True)
     serves(cluster)
     # A node that is away for long enough loses its containers to others, which have further numbers.
-    assert len(cluster.containers("life")) == len(before)
+    wait_until(lambda: len(cluster.containers("life")) == len(before), "no more and no fewer containers", 60)
 
 
 def test_the_master_dies(home):
@@ -97,7 +97,7 @@ def test_the_master_dies(home):
     subprocess.run(["docker", "exec", machine, "pkill", "-KILL", "-f", "sampan master"], check=True)
     wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 60)
     serves(cluster)
-    assert len(cluster.containers("life")) == len(before)
+    wait_until(lambda: len(cluster.containers("life")) == len(before), "no more and no fewer containers", 60)
     # Its whole machine, too.
     subprocess.run(["docker", "kill", machine], check=True, capture_output=True)
     wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 120)
@@ -147,5 +147,5 @@ def test_a_power_cycle(home):
     installation.start()
     wait_until(lambda: cluster.docker("ps", check=False).returncode == 0, "the endpoint answers", 120)
     serves(cluster)
-    assert len(cluster.containers("life")) == len(before)
+    wait_until(lambda: len(cluster.containers("life")) == len(before), "no more and no fewer containers", 60)
     assert cluster.docker("run", "--rm", "busybox", "echo", "again") == "again"
