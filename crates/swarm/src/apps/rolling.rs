@@ -156,9 +156,15 @@ fn surplus<'a>(crew: &Crew<'a>) -> Vec<Member<'a>> {
     let going = crew.current.iter().filter(|member| member.busy).count();
     let mut ready = crew.current.iter().filter(|member| member.ready() && !member.busy).count();
     let mut retire = Vec::new();
+    let number_of = |member: &Member<'_>| member.number as usize;
+    let misnumbered = crew.current.iter().any(|member| number_of(member) > crew.wanted);
     for member in by_loss(&crew.current).into_iter().filter(|member| !member.busy) {
         if retire.len() + going >= too_many {
             break;
+        }
+        // It was made to take the place of one with a number beyond, which stays until this one is ready.
+        if misnumbered && !member.ready() && !member.useless() && number_of(&member) <= crew.wanted {
+            continue;
         }
         if !member.ready() {
             retire.push(member);
