@@ -1,4 +1,4 @@
-//! The small parts of HTTP/1.1 that the agent, the mirror and the balancer's control socket share: one service per
+//! The small parts of HTTP/1.1 that the agent, the mirror, the balancer's control socket and a Swarm cluster's master share: one service per
 //! connection, bounded bodies, JSON answers. Three APIs of a handful of paths need no router.
 
 use std::{convert::Infallible, io, time::Duration};
@@ -14,26 +14,26 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Body of an answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body that is all there.
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
 /// An answer without a body.
-pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+pub fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(full(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
 /// A JSON answer.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(bytes) => {
             let mut response = Response::new(full(bytes));

@@ -7,7 +7,7 @@
 pub mod balancer;
 mod children;
 pub mod disk;
-mod http;
+pub mod http;
 pub mod master;
 pub mod node;
 pub mod relay;

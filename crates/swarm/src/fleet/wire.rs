@@ -3,17 +3,15 @@
 use std::{convert::Infallible, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::model::Refusal;
+pub use sampan_agents::http::{Body, empty, full, json as answer};
 
-/// Body of a request or an answer: all there, or a stream.
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+use crate::model::Refusal;
 
 /// Frames that a stream made of several others may hold before its sources wait.
 const STREAM_FRAMES_MAX: usize = 16;
@@ -24,11 +22,6 @@ const DISCARDED_MAX: usize = 32 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client may take to send a body that is read as a whole.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A body that is all there.
-pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
-}
 
 /// A body without content.
 pub fn nothing() -> Body {
@@ -66,29 +59,6 @@ async fn discard(body: Incoming) {
 /// The same body as everybody here has it.
 pub fn full_body(body: Full<Bytes>) -> Body {
     body.map_err(|never: Infallible| match never {}).boxed_unsync()
-}
-
-/// An answer without content.
-pub fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(nothing());
-    *response.status_mut() = status;
-    response
-}
-
-/// A JSON answer.
-pub fn answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_vec(value) {
-        Ok(bytes) => {
-            let mut response = Response::new(full(bytes));
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be encoded");
-            empty(StatusCode::INTERNAL_SERVER_ERROR)
-        }
-    }
 }
 
 /// A refusal as Docker spells it.

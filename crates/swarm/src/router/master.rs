@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{sockets, table::RouteTable, tcp::Failure};
+use crate::docker::query::encode;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The master answers after some 25 s even if nothing has changed.
@@ -102,7 +103,7 @@ impl Master {
     }
 
     fn request(&self, after: u64, failures: &[Failure]) -> Result<Request<Empty<Bytes>>, MasterError> {
-        let uri = format!("/internal/routes?after={after}&router={}", escaped(&self.node));
+        let uri = format!("/internal/routes?after={after}&router={}", encode(&self.node));
         let mut request = Request::get(uri).header(header::HOST, &self.address);
         if !failures.is_empty() {
             let told = serde_json::to_string(&failures[..failures.len().min(FAILURES_MAX)]).unwrap_or_default();
@@ -158,17 +159,4 @@ fn client_config(files: &TlsFiles) -> io::Result<Arc<ClientConfig>> {
         .with_client_auth_cert(chain, key)
         .map_err(|error| bad(&files.cert)(&error))?;
     Ok(Arc::new(config))
-}
-
-/// A node's name in a query.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }

@@ -113,6 +113,16 @@ impl Service {
             crate::kubernetes::user_ca::parse(pem, self.now())?;
         }
         let token = client_token(ctx, &input.client_token, &input.request)?;
+        self.create_once(ctx, token, |change| self.plan_cluster(change, input, &checked)).await
+    }
+
+    /// Plans a creation and commits it, unless the same request was answered before; then the answer is that one.
+    pub(super) async fn create_once(
+        &self,
+        ctx: &RequestContext,
+        token: Option<ClientToken>,
+        mut plan: impl FnMut(&mut Change<'_>) -> Outcome<ClusterTask> + Send,
+    ) -> Outcome<ClusterTask> {
         self.refresh_foreign_ranges().await;
         self.change(ctx, |change| {
             if let Some(token) = &token
@@ -120,7 +130,7 @@ impl Service {
             {
                 return Ok(before);
             }
-            let answer = self.plan_cluster(change, input, &checked)?;
+            let answer = plan(change)?;
             if let Some(token) = &token {
                 token.keep(change, &answer);
             }
@@ -355,7 +365,7 @@ pub(super) fn client_token(
 
 impl ClientToken {
     /// What the same request was answered before.
-    pub(super) fn answer(&self, change: &Change<'_>) -> Outcome<Option<ClusterTask>> {
+    fn answer(&self, change: &Change<'_>) -> Outcome<Option<ClusterTask>> {
         let Some(kept) = change.store.get::<Setting>(&self.id) else { return Ok(None) };
         let text = |field: &str| kept.value.value[field].as_str().unwrap_or_default().to_owned();
         if text("request") != self.request {
@@ -368,7 +378,7 @@ impl ClientToken {
     }
 
     /// Keeps the answer, with the records of the request.
-    pub(super) fn keep(&self, change: &mut Change<'_>, answer: &ClusterTask) {
+    fn keep(&self, change: &mut Change<'_>, answer: &ClusterTask) {
         let value =
             serde_json::json!({"request": self.request, "cluster_id": answer.cluster_id, "task_id": answer.task_id});
         change.create(&Setting { id: self.id.clone(), value });

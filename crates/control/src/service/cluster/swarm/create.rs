@@ -106,20 +106,7 @@ impl Service {
     pub async fn swarm_create(&self, ctx: &RequestContext, input: &SwarmCreate) -> Outcome<ClusterTask> {
         let checked = check::check(&self.settings, ctx, input)?;
         let token = client_token(ctx, &input.client_token, &input.request)?;
-        self.refresh_foreign_ranges().await;
-        self.change(ctx, |change| {
-            if let Some(token) = &token
-                && let Some(before) = token.answer(change)?
-            {
-                return Ok(before);
-            }
-            let answer = self.plan_swarm(change, input, &checked)?;
-            if let Some(token) = &token {
-                token.keep(change, &answer);
-            }
-            Ok(answer)
-        })
-        .await
+        self.create_once(ctx, token, |change| self.plan_swarm(change, input, &checked)).await
     }
 
     fn plan_swarm(&self, change: &mut Change<'_>, input: &SwarmCreate, checked: &Checked) -> Outcome<ClusterTask> {
