@@ -16,6 +16,7 @@ import (
 	_ "time/tzdata" // CronJobs name time zones; the executable may run without a zone database
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl
 	"k8s.io/component-base/cli"
@@ -35,6 +36,7 @@ import (
 
 var components = map[string]func(){
 	"etcd":                    func() { etcdmain.Main(os.Args) },
+	"etcdutl":                 runEtcdutl,
 	"kube-apiserver":          serve(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": serve(controllermanager.NewControllerManagerCommand),
 	"kube-controllers":        runControllers,
@@ -56,7 +58,7 @@ func main() {
 			return
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-controllers|kubelet|kube-proxy|kubectl [argument...]")
+	fmt.Fprintln(os.Stderr, "usage: kubernetes etcd|etcdutl|kube-apiserver|kube-controller-manager|kube-scheduler|kube-controllers|kubelet|kube-proxy|kubectl [argument...]")
 	os.Exit(2)
 }
 
@@ -83,6 +85,17 @@ func runControllers() {
 		go func() { ended <- cli.Run(command) }()
 	}
 	os.Exit(<-ended)
+}
+
+// runEtcdutl has of upstream's etcdutl what works on snapshots.
+func runEtcdutl() {
+	command := &cobra.Command{Use: "etcdutl", Short: "Works on the files of etcd"}
+	command.PersistentFlags().StringVarP(&etcdutl.OutputFormat, "write-out", "w", "simple", "simple, json or table")
+	command.AddCommand(etcdutl.NewSnapshotCommand())
+	if err := command.Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
 }
 
 func runKubectl() {

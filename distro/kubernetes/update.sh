@@ -22,6 +22,11 @@ dir=$(GOFLAGS=-mod=mod go mod download -json "k8s.io/kubernetes@v$version" | sed
   echo "	k8s.io/kubernetes/test/images/agnhost"
   echo ")"
   echo "require k8s.io/kubernetes v$version"
+  # Not every version of etcd has one of etcdutl: the last that is not newer does not raise etcd's.
+  etcd=$(sed -n 's,^\s*go.etcd.io/etcd/server/v3 \(v[^ ]*\).*,\1,p' "$dir/go.mod")
+  known=$(GOFLAGS=-mod=mod go list -m -versions go.etcd.io/etcd/etcdutl/v3 | tr ' ' '\n' | grep '^v')
+  etcdutl=$(printf '%s\n' $known "$etcd" | sort -V | uniq | grep -x -B1 "$etcd" | grep -xF "$known" | tail -1)
+  echo "require go.etcd.io/etcd/etcdutl/v3 $etcdutl"
   echo "replace ("
   sed -n 's,^\s*\(k8s.io/[^ ]*\) => \./staging.*,\t\1 => \1 '"$sibling"',p' "$dir/go.mod"
   echo ")"

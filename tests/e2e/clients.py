@@ -98,6 +98,12 @@ def wait_state(classic, cluster_id, state, timeout=300):
     return wait_until(reached, f"cluster {cluster_id} is {state}", timeout)
 
 
+def reasons(classic, cluster_id):
+    """What the cluster's last fifty events are about, the newest first."""
+    answer = classic.call("GET", "/events", query={"cluster_id": cluster_id, "page_size": 50})
+    return [event["data"]["reason"] for event in answer["events"]]
+
+
 def wait_gone(classic, cluster_id, timeout=180):
     from aliyunsdkcore.acs_exception.exceptions import ServerException
 
@@ -110,5 +116,5 @@ def wait_gone(classic, cluster_id, timeout=180):
     wait_until(gone, f"cluster {cluster_id} is gone", timeout)
 
 
-__all__ = ["CsClient", "Classic", "REGION", "cs_models", "managed_cluster", "modern", "task_succeeds", "wait_gone",
+__all__ = ["CsClient", "Classic", "REGION", "cs_models", "managed_cluster", "modern", "reasons", "task_succeeds", "wait_gone",
            "wait_state", "wait_task"]

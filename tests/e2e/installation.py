@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -34,9 +35,15 @@ def wait_until(condition, what, timeout, interval=0.1):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free port, below those that the system gives to connections and to listeners that ask for any port."""
+    for port in random.sample(range(18_000, 29_000), 1_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no free port")
 
 
 class Installation:
@@ -117,11 +124,13 @@ class Installation:
         return found
 
     def cli(self, *arguments, check=True, env=None, input=None):
-        """Runs a `sampan` command against this installation."""
-        return subprocess.run(
-            [BINARY, *arguments], check=check, capture_output=True, text=True, input=input,
+        """Runs a `sampan` command against this installation; what a failed one printed is in the error."""
+        done = subprocess.run(
+            [BINARY, *arguments], check=False, capture_output=True, text=True, input=input,
             env={**os.environ, **(env or {}), "SAMPAN_DATA_DIR": str(self.data_dir)},
         )
+        assert not check or done.returncode == 0, f"sampan {arguments} ended with {done.returncode}: {done.stdout} {done.stderr}"
+        return done
 
     def destroy(self):
         """Removes everything of this installation, running or not."""

@@ -127,7 +127,8 @@ def debian_image(reference, packages, command, extra=()):
     with tempfile.TemporaryDirectory(prefix="sampan-image-") as directory:
         root, archives = pathlib.Path(directory) / "root", pathlib.Path(directory) / "archives"
         root.mkdir(), archives.mkdir()
-        subprocess.run(["apt-get", "download", "-q", *packages], cwd=archives, check=True, capture_output=True)
+        fetched = subprocess.run(["apt-get", "download", "-q", *packages], cwd=archives, capture_output=True, text=True)
+        assert fetched.returncode == 0, fetched.stderr
         for archive in archives.iterdir():
             subprocess.run(["dpkg", "-x", archive, root], check=True)
         for path, text in extra:

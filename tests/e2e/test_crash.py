@@ -134,9 +134,10 @@ def test_a_dead_machine_is_noticed_and_comes_back(cluster, shared):
     subprocess.run(["docker", "kill", name], check=True, capture_output=True)
 
     def ready_again():
-        [node] = [node for node in cluster.nodes() if node["instance_id"] == victim["instance_id"]] or [None]
+        # The machine first: it is started again only after the server has noted that its node is not known to be Ready.
         running = subprocess.run(["docker", "inspect", "-f", "{{.State.Running}}", name], capture_output=True, text=True)
-        return node and node["node_status"] == "Ready" and running.stdout.strip() == "true"
+        [node] = [node for node in cluster.nodes() if node["instance_id"] == victim["instance_id"]] or [None]
+        return running.stdout.strip() == "true" and node and node["node_status"] == "Ready"
 
     def heard():
         [condition] = [condition for item in kubectl_json(cluster.kubeconfig, "get", "nodes")["items"]

@@ -26,7 +26,7 @@ RECORDED = {
     "worker_data_disks": ([DATA_DISK], None), "worker_auto_renew": (False, None), "charge_type": ("PostPaid", None),
     "load_balancer_spec": ("slb.s2.small", None), "cloud_monitor_flags": (True, "monitoring agent"),
     "enable_rrsa": (True, "no RAM"), "controlplane_log_ttl": ("30", "no log service"), "nat_gateway": (True, "their host"),
-    "image_id": ("aliyun_3_x64_20G.vhd", "own image"), "node_name_mode": ("customized,a.,5,b", "nodes are named"),
+    "image_id": ("aliyun_3_x64_20G.vhd", "own image"), "node_name_mode": ("customized,a.,5,b", None),
     "soc_enabled": (True, "not hardened"), "ssh_flags": (True, "no SSH server"), "is_enterprise_security_group": (True, None),
 }
 WINDOW = {"enable": True, "maintenance_time": "03:00:00Z", "duration": "3h", "weekly_period": "Monday,Thursday"}
@@ -174,6 +174,7 @@ def test_networks(fields, node, shared):
 def test_taints_and_labels_of_nodes(fields, node):
     assert {"key": "dedicated", "value": "e2e", "effect": "NoSchedule"} in node["spec"]["taints"]
     assert node["metadata"]["labels"]["team"] == "fields", "a tag of the cluster"
+    assert re.fullmatch(r"a\.\d{5}b", node["metadata"]["name"]), "node_name_mode"
     kubectl(fields.kubeconfig, "run", "kept-out", f"--image={bundled('agnhost')}")
 
     def kept_out():
@@ -216,7 +217,7 @@ def test_cluster_domain(fields, shell):
     assert "svc.corp.local" in in_pod(fields, shell, "cat", "/etc/resolv.conf")
     assert "172.30.16.1" in in_pod(fields, shell, "nslookup", "kubernetes.default.svc.corp.local")
     for name in ("web", "web.default.svc.corp.local"):
-        assert "nginx" in in_pod(fields, shell, "wget", "-qO-", f"http://{name}/").lower()
+        wait_until(lambda: "nginx" in in_pod(fields, shell, "wget", "-qO-", f"http://{name}/").lower(), name, 30)
     usual = ["exec", shell, "--", "nslookup", "kubernetes.default.svc.cluster.local"]
     assert "NXDOMAIN" in kubectl(fields.kubeconfig, *usual, check=False).stdout, "the usual domain is not served"
 

@@ -120,8 +120,8 @@ def test_two_servers_on_one_host(bare, tmp_path):
         sides.append((installation, classic, created["cluster_id"], tmp_path / f"{index}.kubeconfig", created["task_id"]))
     assert len({installation.installation_id() for installation, *_ in sides}) == 2
     for _, classic, cluster_id, kubeconfig, task_id in sides:
-        task_succeeds(classic, task_id, 30)
-        wait_state(classic, cluster_id, "running", 30)
+        task_succeeds(classic, task_id)
+        wait_state(classic, cluster_id, "running")
         kubeconfig.write_text(classic.call("GET", f"/k8s/{cluster_id}/user_config")["config"])
         assert [cluster["cluster_id"] for cluster in classic.call("GET", "/clusters")] == [cluster_id]
     (first, _, first_id, _, _), (second, second_classic, second_id, second_config, _) = sides

@@ -68,13 +68,14 @@ class Visitor:
     def visit(self):
         with requests.Session() as session:
             while not self.stopping.is_set():
+                begun = time.time()
                 try:
                     answer = session.get(self.url, headers={"Host": self.host}, timeout=30)
                     if answer.status_code != 200:
-                        self.failures.append((time.time(), answer.status_code, answer.text[:200]))
+                        self.failures.append((begun, answer.status_code, answer.text[:200]))
                     self.sent += 1
                 except requests.RequestException as error:
-                    self.failures.append((time.time(), 0, repr(error)))
+                    self.failures.append((begun, 0, repr(error)))
                 self.stopping.wait(0.02)
 
     def stop(self):
@@ -234,6 +235,36 @@ def test_start_stop_kill_redeploy_and_lost_containers(swarm):
     assert before
     swarm.remove("life")
     swarm.api("GET", "/services/life_web", expect=404)
+
+
+INSIDE = """
+web:
+  image: e2e-test-images/agnhost:2.63.0
+  command: netexec --http-port=80
+  labels: {aliyun.routing.port_80: 'http://inside.local'}
+"""
+CALLERS = """
+caller:
+  image: busybox
+  command: sleep 3600
+  stop_signal: SIGKILL
+  external_links: [inside.local]
+  labels: {aliyun.global: 'true'}
+"""
+
+
+def test_a_local_route_serves_inside_the_cluster_from_every_node(swarm):
+    swarm.deploy("inside", INSIDE)
+    swarm.deploy("callers", CALLERS)
+    callers = swarm.containers("callers")
+    assert len({caller["node"] for caller in callers.values()}) == len(swarm.nodes()), callers
+    for name in callers:
+        def answered():
+            done = swarm.docker("exec", name, "wget", "-qO-", "http://inside.local/hostname", check=False)
+            return done.returncode == 0 and done.stdout.strip()
+        wait_until(answered, f"{name} is answered at port 80", 30)
+    swarm.remove("callers")
+    swarm.remove("inside")
 
 
 def test_auto_scaling_by_measured_use(swarm):

@@ -36,6 +36,11 @@ def test_info_and_version(swarm):
     swarm.api("GET", "/v1.10/containers/json", expect=400)
 
 
+def fetch(swarm, url, *options):
+    """What a new container is answered, in lower case; nothing when it is not answered."""
+    return swarm.docker("run", "--rm", *options, "busybox", "wget", "-qO-", "-T", "5", url, check=False).stdout.lower()
+
+
 def test_containers_spread_and_reach_each_other_by_name(swarm, named):
     for number in range(3):
         swarm.docker("run", "-d", "--name", named(f"spread{number}"), "nginx:alpine")
@@ -43,8 +48,7 @@ def test_containers_spread_and_reach_each_other_by_name(swarm, named):
     assert len(nodes) == 3
     listed = swarm.docker("ps", "--format", "{{.Names}}").splitlines()
     assert any(name.endswith("/spread0") for name in listed), listed
-    page = swarm.docker("run", "--rm", "busybox", "wget", "-qO-", "http://spread2")
-    assert "nginx" in page.lower()
+    wait_until(lambda: "nginx" in fetch(swarm, "http://spread2"), "a container answers by its name", 30, 1)
     refused = swarm.docker("run", "-d", "--name", "spread0", "nginx:alpine", check=False)
     assert refused.returncode != 0 and "spread0" in refused.stderr, "names are unique over the cluster"
 
@@ -124,13 +128,11 @@ def test_networks(swarm, named):
         assert network["Driver"] == "overlay" and network["Scope"] == "swarm"
         swarm.docker("run", "-d", "--name", named("inside"), "--network", "backend", "-e", "constraint:aliyun.node_index==1",
                      "nginx:alpine")
-        page = swarm.docker("run", "--rm", "--network", "backend", "-e", "constraint:aliyun.node_index==2", "busybox",
-                            "wget", "-qO-", "http://inside")
-        assert "nginx" in page.lower()
-        outside = swarm.docker("run", "--rm", "busybox", "wget", "-qO-", "http://inside", check=False)
-        assert outside.returncode != 0
+        there = ["--network", "backend", "-e", "constraint:aliyun.node_index==2"]
+        wait_until(lambda: "nginx" in fetch(swarm, "http://inside", *there), "another node is answered by name", 30, 1)
+        assert not fetch(swarm, "http://inside"), "another network knows no such name"
         swarm.docker("network", "connect", "multi-host-network", "inside")
-        assert "nginx" in swarm.docker("run", "--rm", "busybox", "wget", "-qO-", "http://inside").lower()
+        wait_until(lambda: "nginx" in fetch(swarm, "http://inside"), "it is in both networks", 30, 1)
         assert "inside" in swarm.docker("network", "inspect", "backend")
         swarm.docker("rm", "-f", "inside")
     finally:

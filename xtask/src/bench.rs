@@ -13,6 +13,9 @@ pub(crate) struct Options {
     /// Swarm clusters, beside Docker's own swarm mode, nginx and HAProxy
     #[arg(long)]
     swarm: bool,
+    /// The later life of Kubernetes clusters: dedicated and pro control planes, joining nodes, upgrades
+    #[arg(long, conflicts_with = "swarm")]
+    life: bool,
 }
 
 /// Measures and prints.
@@ -20,9 +23,10 @@ pub(crate) struct Options {
 /// # Errors
 /// When the build or a measurement fails.
 pub(crate) fn bench(options: &Options) -> Result<()> {
-    if options.swarm {
+    let own = [(options.swarm, "bench_swarm.py"), (options.life, "bench_life.py")];
+    if let Some((_, script)) = own.into_iter().find(|(wanted, _)| *wanted) {
         build::run(&build::Options::default())?;
-        return finish("the benchmark", &mut test::python("bench_swarm.py")?);
+        return finish("the benchmark", &mut test::python(script)?);
     }
     build::run(&build::Options { peer: true, ..build::Options::default() })?;
     let mut command = test::python("bench.py")?;

@@ -2,8 +2,10 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod host;
 mod paths;
+mod place;
 mod process;
 mod progress;
 mod test;
@@ -33,6 +35,8 @@ enum Command {
     Test(test::Options),
     /// Measure, and print the figures of the README.
     Bench(bench::Options),
+    /// Run upstream's conformance tests against a cluster of this build.
+    Conformance(conformance::Options),
     /// Run the long versions of the crash tests.
     Soak,
 }
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Down => up::down(),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::bench(&options),
+        Command::Conformance(options) => conformance::run(&options),
         Command::Soak => bench::soak(),
     };
     match result {

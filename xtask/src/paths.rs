@@ -37,6 +37,11 @@ pub(crate) fn bundle() -> PathBuf {
     target().join("release/sampan-bundle")
 }
 
+/// kubectl of the version that new clusters have.
+pub(crate) fn kubectl() -> PathBuf {
+    bundle().join("bin/kubectl")
+}
+
 /// What the benchmark compares with: kubeadm and the images that it makes a cluster of.
 pub(crate) fn peer() -> PathBuf {
     target().join("bench/kubeadm")
@@ -45,6 +50,11 @@ pub(crate) fn peer() -> PathBuf {
 /// The S3 server of the end-to-end tests.
 pub(crate) fn s3_server() -> PathBuf {
     target().join("test/s3-server")
+}
+
+/// The conformance tests, their images, and what their runs leave.
+pub(crate) fn conformance() -> PathBuf {
+    target().join("conformance")
 }
 
 /// The folder with the Go modules of the distribution.

@@ -75,7 +75,8 @@ fn suite(name: &str, mut command: Command) -> Result<()> {
 
 fn pytest(arguments: &[String]) -> Result<Command> {
     let mut command = python("-m")?;
-    command.args(["pytest", "-x"]).args(arguments);
+    // A few failures tell more than the first; many would only keep the machine busy.
+    command.args(["pytest", "--maxfail=4"]).args(arguments);
     Ok(command)
 }
 

@@ -67,15 +67,23 @@ pub(crate) fn failure_message(body: &[u8]) -> String {
 
 /// Reads a JSON body of at most `limit` bytes; the error is the answer to send.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: Incoming, limit: usize) -> Result<T, Response<Body>> {
-    let bytes = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
+    serde_json::from_slice(&read(body, limit).await?).map_err(|error| malformed(&error))
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn read(body: Incoming, limit: usize) -> Result<Bytes, Response<Body>> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Err(failure(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")));
+            Err(failure(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")))
         }
-        Err(error) => return Err(failure(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| failure(StatusCode::BAD_REQUEST, format!("the body is not what this call takes: {error}")))
+        Err(error) => Err(failure(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))),
+    }
+}
+
+/// The refusal of a body that is not what it should be.
+pub(crate) fn malformed(error: &serde_json::Error) -> Response<Body> {
+    failure(StatusCode::BAD_REQUEST, format!("the body is not what this call takes: {error}"))
 }
 
 /// The value of a query parameter, as written (these APIs use no character that needs escaping).
@@ -158,7 +166,8 @@ where
     Ok(Ok(upgraded))
 }
 
-fn client() -> hyper::client::conn::http1::Builder {
+/// How requests are sent.
+pub(crate) fn client() -> hyper::client::conn::http1::Builder {
     let mut builder = hyper::client::conn::http1::Builder::new();
     builder.max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX);
     builder

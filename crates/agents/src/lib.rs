@@ -7,6 +7,7 @@
 pub mod balancer;
 mod children;
 pub mod disk;
+pub mod host;
 pub mod http;
 pub mod master;
 pub mod node;

@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
+use bytes::Bytes;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,44 @@ pub struct Forward {
     pub to: SocketAddr,
 }
 
+/// A port of a host that leads to something of its cluster: directly where the host reaches it, else through the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Where the agent listens, e.g. `127.0.0.1:6443`.
+    pub listen: SocketAddr,
+    /// What it leads to.
+    pub service: UplinkService,
+    /// Where that is for whoever reaches it.
+    #[serde(default)]
+    pub direct: Option<SocketAddr>,
+}
+
+/// What the server leads hosts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UplinkService {
+    /// The API server of the host's cluster.
+    Api,
+    /// The images of the installation, as a registry without TLS.
+    Images,
+}
+
+/// A file that a host fetches from the server: too large for a [`File`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// What the server calls it.
+    pub name: String,
+    /// Absolute path.
+    pub path: String,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Names beside it that are links to it.
+    #[serde(default)]
+    pub links: Vec<String>,
+}
+
 /// When a process counts as ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +96,10 @@ pub struct Process {
     pub name: String,
     /// Program and arguments.
     pub command: Vec<String>,
+    /// Arguments after those of `command` that matter only when it starts, such as what a kubelet registers its node with:
+    /// a change of them alone waits for the next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_arguments: Vec<String>,
     /// Environment beside PATH and HOME.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -98,6 +141,12 @@ pub struct NodeSpec {
     /// Ports that lead elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
+    /// Ports of a host that lead to its cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uplinks: Vec<Uplink>,
+    /// What a host fetches before any process is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payload: Vec<Payload>,
     /// Processes.
     #[serde(default)]
     pub processes: Vec<Process>,
@@ -109,7 +158,52 @@ impl NodeSpec {
         use sha2::Digest as _;
         // Serialising plain data with string keys does not fail.
         let json = serde_json::to_vec(self).unwrap_or_default();
-        sha2::Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&sha2::Sha256::digest(&json))
+    }
+}
+
+/// Digests as they are written in specifications.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A specification as it arrived. Its identity is that of what was sent: what a newer server says and this agent does not
+/// know is not lost on the disk, and the server still sees that its specification is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedSpec {
+    spec: NodeSpec,
+    json: Bytes,
+    hash: String,
+}
+
+impl ReceivedSpec {
+    /// Reads its JSON form.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(json: Bytes) -> serde_json::Result<Self> {
+        use sha2::Digest as _;
+        let spec = serde_json::from_slice(&json)?;
+        let hash = hexadecimal(&sha2::Sha256::digest(&json));
+        Ok(Self { spec, json, hash })
+    }
+
+    /// See [`NodeSpec::hash`].
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// As it arrived.
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+}
+
+impl std::ops::Deref for ReceivedSpec {
+    type Target = NodeSpec;
+
+    fn deref(&self) -> &NodeSpec {
+        &self.spec
     }
 }
 
@@ -161,5 +255,23 @@ impl NodeStatus {
     /// Whether that process is ready.
     pub fn is_ready(&self, process: &str) -> bool {
         self.processes.iter().any(|p| p.name == process && p.state == ProcessState::Ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_does_not_know_counts_for_the_identity() {
+        let spec = NodeSpec { timezone: Some("Asia/Shanghai".into()), ..NodeSpec::default() };
+        let mut json = serde_json::to_value(&spec).unwrap();
+        json["of_a_newer_server"] = 1.into();
+        let newer = ReceivedSpec::read(json.to_string().into()).unwrap();
+        assert_eq!(*newer, spec);
+        assert_ne!(newer.hash(), spec.hash());
+        assert_eq!(newer.json(), json.to_string().as_bytes());
+        let same = ReceivedSpec::read(serde_json::to_vec(&spec).unwrap().into()).unwrap();
+        assert_eq!(same.hash(), spec.hash());
     }
 }

@@ -84,7 +84,7 @@ fn free_address() -> SocketAddr {
 }
 
 fn listener(name: &str, listen: SocketAddr, backends: &[SocketAddr]) -> Listener {
-    Listener { name: name.into(), listen, backends: backends.to_vec() }
+    Listener { name: name.into(), listen, backends: backends.to_vec(), check: None }
 }
 
 fn config(listeners: Vec<Listener>) -> Config {

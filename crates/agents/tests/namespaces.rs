@@ -165,7 +165,7 @@ async fn virtual_ips_follow_the_configuration_and_the_bridges() {
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let vip = |last: u8, bridge: &str| VirtualIp { ip: [10, 200, 0, last].into(), bridge: bridge.into() };
     let listen = "10.200.0.5:6443".parse().unwrap();
-    let listener = Listener { name: "api".into(), listen, backends: vec![backend.local_addr().unwrap()] };
+    let listener = Listener { name: "api".into(), listen, backends: vec![backend.local_addr().unwrap()], check: None };
     let config = Config { virtual_ips: vec![vip(5, "br-vpc"), vip(6, "br-vpc")], listeners: vec![listener] };
     let report = client.apply(&config).await.unwrap();
     assert!(report.failures.is_empty(), "{report:?}");

@@ -137,6 +137,31 @@ async fn only_what_changed_is_restarted() {
 }
 
 #[tokio::test]
+async fn start_arguments_wait_for_the_next_start() {
+    let server = Server::new();
+    let machine = Machine::new(&server, "i-1");
+    let agent = server.connected("i-1").await;
+    let script = "echo $0 >> $D/starts; [ $0 = second ] || until [ -e $D/end ]; do sleep 0.05; done; \
+                  [ $0 = first ] || exec sleep 1000";
+    let with = |argument: &str| {
+        spec(vec![Process { start_arguments: vec![argument.into()], ..machine.shell("registers", script) }])
+    };
+    let ready = |status: &NodeStatus| has(status, "registers", |line| line.state == ProcessState::Ready);
+    agent.put_spec(&with("first")).await.unwrap();
+    let before = server.status("i-1", "it runs", ready).await;
+    let pid = process(&before, "registers").pid.unwrap();
+
+    let wanted = with("second");
+    agent.put_spec(&wanted).await.unwrap();
+    let after = server.status("i-1", "the new spec", |status| ready(status) && status.spec_hash == wanted.hash()).await;
+    assert_eq!(process(&after, "registers").pid, Some(pid));
+
+    std::fs::write(machine.path("end"), "").unwrap();
+    server.status("i-1", "another run", |status| ready(status) && process(status, "registers").pid != Some(pid)).await;
+    eventually("the new argument", || machine.lines("starts") == ["first", "second"]).await;
+}
+
+#[tokio::test]
 async fn the_spec_outlives_the_agent_and_needs_no_server() {
     let server = Server::new();
     let mut machine = Machine::new(&server, "i-1");

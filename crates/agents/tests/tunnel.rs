@@ -163,7 +163,8 @@ async fn dialling_what_does_not_answer_is_refused_in_words() {
     let server = Server::new();
     let machine = Machine::new(&server, "i-1");
     let agent = server.connected("i-1").await;
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    // Of a loopback address of this test alone: on 127.0.0.1 another one may be given the port.
+    let unused = TcpListener::bind("127.93.61.8:0").await.unwrap().local_addr().unwrap().to_string();
     let refused = agent.dial(&unused).await.unwrap_err();
     assert!(
         matches!(&refused, TunnelError::Refused { status: 502, reason, .. } if reason.contains(&unused)),

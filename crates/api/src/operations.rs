@@ -1,8 +1,16 @@
 //! The one table of operations. Router, permission check, API description, command line and coverage report
 //! are made from it; adding an operation starts with a line here.
 
+mod lifecycle;
+mod nodes;
+mod upgrades;
+
 use crate::operation::{Answer, Method, Operation, SchemaOf, schema_of};
 use crate::types::*;
+
+pub use lifecycle::*;
+pub use nodes::*;
+pub use upgrades::*;
 
 /// All operations that are offered.
 pub static OPERATIONS: &[&Operation] = &[
@@ -21,11 +29,20 @@ pub static OPERATIONS: &[&Operation] = &[
     &DESCRIBE_USER_QUOTA,
     &DESCRIBE_EVENTS,
     &MODIFY_CLUSTER,
+    &CREATE_AUTOSCALING_CONFIG,
+    &MIGRATE_CLUSTER,
+    &UPGRADE_CLUSTER,
+    &GET_UPGRADE_STATUS,
+    &PAUSE_CLUSTER_UPGRADE,
+    &CANCEL_CLUSTER_UPGRADE,
+    &RESUME_UPGRADE_CLUSTER,
+    &MODIFY_CLUSTER_CONFIGURATION,
     &SCALE_OUT_CLUSTER,
     &UPDATE_CLUSTER_SIZE_BY_ID,
     &DELETE_CLUSTER,
     &DELETE_CLUSTER_NODES,
     &ATTACH_INSTANCES,
+    &DESCRIBE_CLUSTER_ATTACH_SCRIPTS,
     &REMOVE_CLUSTER_NODE,
     &RESET_NODE,
     &LIST_IMAGES,
@@ -34,12 +51,23 @@ pub static OPERATIONS: &[&Operation] = &[
     &SCALE_CLUSTER_NODE_POOL,
     &DESCRIBE_CLUSTER_NODE_POOLS,
     &DESCRIBE_CLUSTER_NODE_POOL_DETAIL,
+    &MODIFY_CLUSTER_NODE_POOL,
+    &REPAIR_CLUSTER_NODE_POOL,
+    &DELETE_CLUSTER_NODEPOOL,
     &CREATE_TRIGGER,
     &DESCRIBE_TRIGGER,
     &DELETE_TRIGGER,
     &LIST_MACHINES,
     &CREATE_MACHINES,
     &DELETE_MACHINE,
+    &STOP_CLUSTER,
+    &START_CLUSTER,
+    &DESCRIBE_CLUSTER_HEALTH,
+    &LIST_CLUSTER_CERTIFICATES,
+    &CREATE_CLUSTER_BACKUP,
+    &LIST_CLUSTER_BACKUPS,
+    &DELETE_CLUSTER_BACKUP,
+    &RESTORE_CLUSTER,
 ];
 
 /// The operation with this name in any edition.
@@ -96,7 +124,16 @@ pub static CREATE_CLUSTER: Operation = Operation {
     status: 202,
     request: schema::<CreateClusterRequest>(),
     response: schema::<TaskStarted>(),
-    sections: &["k8s-2022 9.1.2", "k8s-2019 2.2", "swarm 2.4-managed", "swarm 4.6.3"],
+    sections: &[
+        "k8s-2022 9.1.1",
+        "k8s-2022 9.1.2",
+        "k8s-2019 2.1",
+        "k8s-2019 2.2",
+        "swarm 2.4-single-zone",
+        "swarm 2.4-multi-zone",
+        "swarm 2.4-managed",
+        "swarm 4.6.3",
+    ],
     ..BASE
 };
 
@@ -275,6 +312,34 @@ pub static MODIFY_CLUSTER: Operation = Operation {
     ..BASE
 };
 
+/// Says how the pools of a cluster scale by themselves.
+pub static CREATE_AUTOSCALING_CONFIG: Operation = Operation {
+    name: "CreateAutoscalingConfig",
+    method: Method::Post,
+    path: "/cluster/{ClusterId}/autoscale/config",
+    ram_actions: &["cs:CreateAutoscalingConfig"],
+    summary: "Says how the node pools of a cluster scale by themselves",
+    cluster_scoped: true,
+    request: schema::<CreateAutoscalingConfigRequest>(),
+    response: schema::<CreateAutoscalingConfigResponse>(),
+    sections: &["k8s-2022 9.17"],
+    ..BASE
+};
+
+/// Gives a standard managed cluster a Pro one's control plane.
+pub static MIGRATE_CLUSTER: Operation = Operation {
+    name: "MigrateCluster",
+    method: Method::Post,
+    path: "/clusters/{ClusterId}/migrate",
+    ram_actions: &["cs:MigrateCluster"],
+    summary: "Gives a standard managed cluster a highly available control plane",
+    status: 202,
+    cluster_scoped: true,
+    response: schema::<TaskStarted>(),
+    sections: &["k8s-2022 9.15"],
+    ..BASE
+};
+
 /// Adds workers.
 pub static SCALE_OUT_CLUSTER: Operation = Operation {
     name: "ScaleOutCluster",
@@ -323,72 +388,6 @@ pub static DELETE_CLUSTER: Operation = Operation {
     ..BASE
 };
 
-/// Removes nodes.
-pub static DELETE_CLUSTER_NODES: Operation = Operation {
-    name: "DeleteClusterNodes",
-    aliases: &["RemoveClusterNodes"],
-    method: Method::Post,
-    path: "/clusters/{ClusterId}/nodes",
-    ram_actions: &["cs:DeleteClusterNodes", "cs:RemoveClusterNodes"],
-    group: "Nodes",
-    summary: "Removes nodes from a cluster",
-    status: 202,
-    cluster_scoped: true,
-    request: schema::<DeleteClusterNodesRequest>(),
-    response: schema::<TaskStarted>(),
-    sections: &["k8s-2022 11.9", "k8s-2019 2.11"],
-    ..BASE
-};
-
-/// Makes existing instances nodes.
-pub static ATTACH_INSTANCES: Operation = Operation {
-    name: "AttachInstances",
-    method: Method::Post,
-    path: "/clusters/{ClusterId}/attach",
-    ram_actions: &["cs:AttachInstances"],
-    group: "Nodes",
-    summary: "Adds existing instances to a Swarm cluster",
-    status: 202,
-    cluster_scoped: true,
-    request: schema::<AttachInstancesRequest>(),
-    response: schema::<AttachInstancesResponse>(),
-    sections: &["swarm 4.6.7"],
-    ..BASE
-};
-
-/// Removes a node of a Swarm cluster.
-pub static REMOVE_CLUSTER_NODE: Operation = Operation {
-    name: "RemoveClusterNode",
-    method: Method::Delete,
-    path: "/clusters/{ClusterId}/ip/{Ip}",
-    ram_actions: &["cs:RemoveClusterNode", "cs:DeleteClusterNodes"],
-    group: "Nodes",
-    summary: "Removes the node with this address from a Swarm cluster",
-    status: 202,
-    cluster_scoped: true,
-    query: schema::<RemoveClusterNodeQuery>(),
-    response: schema::<TaskStarted>(),
-    sections: &["swarm 4.6.8"],
-    ..BASE
-};
-
-/// Makes a node from scratch.
-pub static RESET_NODE: Operation = Operation {
-    name: "ResetNode",
-    aliases: &["ResetClusterNode"],
-    method: Method::Post,
-    path: "/clusters/{ClusterId}/instances/{InstanceId}/reset",
-    ram_actions: &["cs:ResetNode", "cs:ResetClusterNode"],
-    group: "Nodes",
-    summary: "Makes a node of a Swarm cluster from scratch",
-    status: 202,
-    cluster_scoped: true,
-    request: schema::<ResetNodeRequest>(),
-    response: schema::<TaskStarted>(),
-    sections: &["swarm 4.6.10"],
-    ..BASE
-};
-
 /// Lists images of nodes.
 pub static LIST_IMAGES: Operation = Operation {
     name: "ListImages",
@@ -411,65 +410,6 @@ pub static DESCRIBE_API_VERSION: Operation = Operation {
     group: "Account",
     summary: "Says which version of the API this is",
     response: schema::<DescribeApiVersionResponse>(),
-    ..BASE
-};
-
-/// Creates a node pool.
-pub static CREATE_CLUSTER_NODE_POOL: Operation = Operation {
-    name: "CreateClusterNodePool",
-    method: Method::Post,
-    path: "/clusters/{ClusterId}/nodepools",
-    ram_actions: &["cs:CreateClusterNodePool"],
-    group: "Node pools",
-    summary: "Creates a node pool",
-    status: 202,
-    cluster_scoped: true,
-    request: schema::<CreateClusterNodePoolRequest>(),
-    response: schema::<CreateClusterNodePoolResponse>(),
-    sections: &["k8s-2022 11.1"],
-    ..BASE
-};
-
-/// Adds nodes to a pool.
-pub static SCALE_CLUSTER_NODE_POOL: Operation = Operation {
-    name: "ScaleClusterNodePool",
-    method: Method::Post,
-    path: "/clusters/{ClusterId}/nodepools/{NodepoolId}",
-    ram_actions: &["cs:ScaleClusterNodePool"],
-    group: "Node pools",
-    summary: "Adds nodes to a node pool",
-    status: 202,
-    cluster_scoped: true,
-    request: schema::<ScaleClusterNodePoolRequest>(),
-    response: schema::<ScaleClusterNodePoolResponse>(),
-    sections: &["k8s-2022 11.2"],
-    ..BASE
-};
-
-/// Lists the node pools of a cluster.
-pub static DESCRIBE_CLUSTER_NODE_POOLS: Operation = Operation {
-    name: "DescribeClusterNodePools",
-    path: "/clusters/{ClusterId}/nodepools",
-    ram_actions: &["cs:DescribeClusterNodePools"],
-    group: "Node pools",
-    summary: "Lists the node pools of a cluster",
-    cluster_scoped: true,
-    query: schema::<DescribeClusterNodePoolsQuery>(),
-    response: schema::<DescribeClusterNodePoolsResponse>(),
-    sections: &["k8s-2022 11.4"],
-    ..BASE
-};
-
-/// Shows one node pool.
-pub static DESCRIBE_CLUSTER_NODE_POOL_DETAIL: Operation = Operation {
-    name: "DescribeClusterNodePoolDetail",
-    path: "/clusters/{ClusterId}/nodepools/{NodepoolId}",
-    ram_actions: &["cs:DescribeClusterNodePoolDetail"],
-    group: "Node pools",
-    summary: "Shows a node pool",
-    cluster_scoped: true,
-    response: schema::<Nodepool>(),
-    sections: &["k8s-2022 11.5"],
     ..BASE
 };
 
@@ -511,43 +451,5 @@ pub static DELETE_TRIGGER: Operation = Operation {
     summary: "Deletes a trigger",
     cluster_scoped: true,
     response: schema::<DeleteTriggerResponse>(),
-    ..BASE
-};
-
-/// Lists machines, those of the inventory included.
-pub static LIST_MACHINES: Operation = Operation {
-    name: "ListMachines",
-    path: "/sampan/machines",
-    ram_actions: &["sampan:ListMachines"],
-    group: "Machines",
-    summary: "Lists machines, those in no cluster included",
-    query: schema::<ListMachinesQuery>(),
-    response: schema::<Vec<Machine>>(),
-    answer: Answer::Array,
-    ..BASE
-};
-
-/// Adds machines to the inventory.
-pub static CREATE_MACHINES: Operation = Operation {
-    name: "CreateMachines",
-    method: Method::Post,
-    path: "/sampan/machines",
-    ram_actions: &["sampan:CreateMachines"],
-    group: "Machines",
-    summary: "Adds machines to the inventory",
-    request: schema::<CreateMachinesRequest>(),
-    response: schema::<CreateMachinesResponse>(),
-    ..BASE
-};
-
-/// Removes a machine from the inventory.
-pub static DELETE_MACHINE: Operation = Operation {
-    name: "DeleteMachine",
-    method: Method::Delete,
-    path: "/sampan/machines/{InstanceId}",
-    ram_actions: &["sampan:DeleteMachine"],
-    group: "Machines",
-    summary: "Removes a machine from the inventory",
-    response: schema::<DeleteMachineResponse>(),
     ..BASE
 };

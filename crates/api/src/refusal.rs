@@ -66,6 +66,8 @@ codes! {
     ErrorTaskNotFound = "ErrorTaskNotFound", 404;
     /// There is no such trigger.
     ErrorTriggerNotFound = "ErrorTriggerNotFound", 404;
+    /// No such backup.
+    ErrorBackupNotFound = "ErrorBackupNotFound", 404;
     /// There is no such application.
     ErrorApplicationNotFound = "ErrorApplicationNotFound", 404;
     /// The cluster's state does not allow it.
@@ -80,6 +82,8 @@ codes! {
     QuotaExceededNode = "QuotaExceeded.Node", 400;
     /// The cluster has as many node pools as it may have.
     QuotaExceededNodePool = "QuotaExceeded.NodePool", 400;
+    /// As many backups of the cluster are kept as may be asked for.
+    QuotaExceededBackup = "QuotaExceeded.Backup", 400;
     /// The cluster has as many triggers as it may have.
     QuotaExceededTrigger = "QuotaExceeded.Trigger", 400;
     /// Asked for too often.

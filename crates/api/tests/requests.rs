@@ -44,10 +44,14 @@ fn decode_as(operation: &str, body: &Value) -> Result<Decoded<Value>, Refusal> {
     match operation {
         "CreateCluster" => round_trip::<CreateClusterRequest>(body),
         "ModifyCluster" => round_trip::<ModifyClusterRequest>(body),
+        "UpgradeCluster" => round_trip::<UpgradeClusterRequest>(body),
+        "ModifyClusterConfiguration" => round_trip::<ModifyClusterConfigurationRequest>(body),
         "ScaleOutCluster" => round_trip::<ScaleOutClusterRequest>(body),
         "UpdateClusterSizeById" => round_trip::<UpdateClusterSizeByIdRequest>(body),
         "DeleteClusterNodes" => round_trip::<DeleteClusterNodesRequest>(body),
         "CreateClusterNodePool" => round_trip::<CreateClusterNodePoolRequest>(body),
+        "ModifyClusterNodePool" => round_trip::<ModifyClusterNodePoolRequest>(body),
+        "RepairClusterNodePool" => round_trip::<RepairClusterNodePoolRequest>(body),
         "ScaleClusterNodePool" => round_trip::<ScaleClusterNodePoolRequest>(body),
         other => panic!("no type for {other}"),
     }

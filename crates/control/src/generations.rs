@@ -1,6 +1,6 @@
 //! Both generations of clusters behind the controllers' ports: each call goes to the one that the cluster is of.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use sampan_agents::spec::NodeSpec;
@@ -8,9 +8,12 @@ use sampan_store::model::{Cluster, ClusterType, Machine, NodePool, Outcome, Time
 use tokio::sync::broadcast;
 
 use crate::{
-    ports::{ApiReadiness, BasePart, ClusterAccess, DrainOutcome, NodeView, NodeWanted},
-    reconcile::Blueprints,
-    service::credentials::{Credentials, Issued},
+    ports::{
+        ApiReadiness, BasePart, ClusterAccess, ComponentView, DrainOutcome, EtcdChange, EtcdMemberView,
+        NodeConditionsView, NodeView, NodeWanted, Survey,
+    },
+    reconcile::{Blueprints, Renewal},
+    service::credentials::{CertificateView, Credentials, Issued},
 };
 
 /// One thing for each generation.
@@ -25,7 +28,7 @@ pub struct ByGeneration<T: ?Sized> {
 impl<T: ?Sized> ByGeneration<T> {
     fn of(&self, cluster: &Cluster) -> &T {
         match cluster.cluster_type {
-            ClusterType::ManagedKubernetes => &self.kubernetes,
+            ClusterType::ManagedKubernetes | ClusterType::Kubernetes => &self.kubernetes,
             ClusterType::Swarm => &self.swarm,
         }
     }
@@ -36,6 +39,22 @@ impl<T: ?Sized> ByGeneration<T> {
 impl ClusterAccess for ByGeneration<dyn ClusterAccess> {
     async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness> {
         self.of(cluster).readiness(cluster).await
+    }
+
+    async fn readiness_on(&self, cluster: &Cluster, machine_id: &str) -> Outcome<ApiReadiness> {
+        self.of(cluster).readiness_on(cluster, machine_id).await
+    }
+
+    fn avoid(&self, cluster: &Cluster, machine_id: &str) {
+        self.of(cluster).avoid(cluster, machine_id);
+    }
+
+    async fn etcd_members(&self, cluster: &Cluster) -> Outcome<Vec<EtcdMemberView>> {
+        self.of(cluster).etcd_members(cluster).await
+    }
+
+    async fn change_etcd(&self, cluster: &Cluster, change: EtcdChange) -> Outcome<()> {
+        self.of(cluster).change_etcd(cluster, change).await
     }
 
     async fn apply_base(&self, cluster: &Cluster, part: BasePart) -> Outcome<()> {
@@ -70,6 +89,18 @@ impl ClusterAccess for ByGeneration<dyn ClusterAccess> {
         self.of(cluster).delete_node(cluster, node).await
     }
 
+    async fn uncordon(&self, cluster: &Cluster, node: &str) -> Outcome<()> {
+        self.of(cluster).uncordon(cluster, node).await
+    }
+
+    async fn survey(&self, cluster: &Cluster) -> Outcome<Survey> {
+        self.of(cluster).survey(cluster).await
+    }
+
+    async fn server_version(&self, cluster: &Cluster, machine_id: &str) -> Outcome<String> {
+        self.of(cluster).server_version(cluster, machine_id).await
+    }
+
     fn changes(&self) -> broadcast::Receiver<String> {
         self.kubernetes.changes()
     }
@@ -83,12 +114,32 @@ impl ClusterAccess for ByGeneration<dyn ClusterAccess> {
         self.kubernetes.forget(cluster_id);
         self.swarm.forget(cluster_id);
     }
+
+    async fn snapshot(&self, cluster: &Cluster, to: &Path) -> Outcome<u64> {
+        self.of(cluster).snapshot(cluster, to).await
+    }
+
+    async fn send_snapshot(&self, cluster: &Cluster, machine_id: &str, from: &Path) -> Outcome<()> {
+        self.of(cluster).send_snapshot(cluster, machine_id, from).await
+    }
+
+    async fn components(&self, cluster: &Cluster) -> Outcome<Vec<ComponentView>> {
+        self.of(cluster).components(cluster).await
+    }
+
+    async fn node_conditions(&self, cluster: &Cluster) -> Outcome<Vec<NodeConditionsView>> {
+        self.of(cluster).node_conditions(cluster).await
+    }
 }
 
 #[async_trait]
 impl Blueprints for ByGeneration<dyn Blueprints> {
-    async fn ensure_pki(&self, cluster: &Cluster, control_plane: &Machine) -> Outcome<()> {
-        self.of(cluster).ensure_pki(cluster, control_plane).await
+    async fn ensure_pki(&self, cluster: &Cluster, control_planes: &[Machine]) -> Outcome<()> {
+        self.of(cluster).ensure_pki(cluster, control_planes).await
+    }
+
+    async fn renew(&self, cluster: &Cluster, control_planes: &[Machine], now: Timestamp) -> Outcome<Renewal> {
+        self.of(cluster).renew(cluster, control_planes, now).await
     }
 
     async fn control_plane(&self, cluster: &Cluster, machine: &Machine, workers: &[Machine]) -> Outcome<NodeSpec> {
@@ -116,5 +167,8 @@ impl Credentials for ByGeneration<dyn Credentials> {
         not_after: Timestamp,
     ) -> Outcome<Issued> {
         self.of(cluster).issue(cluster, user_name, groups, not_after).await
+    }
+    async fn certificates(&self, cluster: &Cluster, machines: &[Machine]) -> Outcome<Vec<CertificateView>> {
+        self.of(cluster).certificates(cluster, machines).await
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn process(name: &str, command: Vec<String>) -> Process {
     Process {
         name: name.to_owned(),
         command,
+        start_arguments: Vec::new(),
         env: BTreeMap::new(),
         after: Vec::new(),
         wait_for: None,

@@ -13,6 +13,7 @@ pub fn refusal(fault: Fault) -> Refusal {
             "NodePool" => Code::ErrorNodePoolNotFound,
             "Task" => Code::ErrorTaskNotFound,
             "Trigger" => Code::ErrorTriggerNotFound,
+            "Backup" => Code::ErrorBackupNotFound,
             "Application" => Code::ErrorApplicationNotFound,
             "Node" | "Machine" => Code::ErrorNodeNotFound,
             "Kubeconfig" => Code::ErrorKubeconfigUnavailable,
@@ -21,6 +22,7 @@ pub fn refusal(fault: Fault) -> Refusal {
         FaultKind::ClusterState => Code::ErrorClusterState,
         FaultKind::DeletionProtected => Code::DeletionProtected,
         FaultKind::QuotaExceeded(what) => match what.as_str() {
+            "Backup" => Code::QuotaExceededBackup,
             "Node" => Code::QuotaExceededNode,
             "NodePool" => Code::QuotaExceededNodePool,
             "Trigger" => Code::QuotaExceededTrigger,

@@ -84,6 +84,7 @@ impl Bench<'_> {
         let name = self.name("absent");
         assert_eq!(ok("look at an absent machine", self.provider.machine(&name).await), None);
         ok("delete an absent machine", self.provider.delete_machine(&name).await);
+        ok("stop an absent machine", self.provider.stop_machine(&name).await);
         ok("delete an absent network", self.provider.delete_network(&name).await);
         ok("delete an absent balancer", self.provider.delete_host_service(&name).await);
         failed("restart an absent machine", self.provider.restart_machine(&name).await);
@@ -167,12 +168,20 @@ impl Bench<'_> {
         assert_eq!(self.witness.mac(&spec.name).await, spec.mac, "the MAC address stays");
         let last = ok("the console's last line", self.provider.console(&spec.name, 1).await);
         assert_eq!(last, "boot 2\n");
+        ok("stop it", self.provider.stop_machine(&spec.name).await);
+        ok("stop it again", self.provider.stop_machine(&spec.name).await);
+        let status = ok("look", self.provider.machine(&spec.name).await).expect("a stopped machine is there");
+        assert_eq!(status.power, MachinePower::Exited, "{status:?}");
+        ok("start it", self.provider.restart_machine(&spec.name).await);
+        self.boots(&spec.name, 3).await;
+        let status = ok("look", self.provider.machine(&spec.name).await).expect("a started machine is there");
+        assert_eq!((status.power, status.ip), (MachinePower::Running, Some(spec.ip)), "{status:?}");
         ok("unmake it", self.provider.unmake_machine(&spec.name).await);
         ok("unmake it again", self.provider.unmake_machine(&spec.name).await);
         assert_eq!(ok("look at it", self.provider.machine(&spec.name).await), None);
         let made = ok("make it of another image", self.provider.ensure_machine(&other).await);
         assert_eq!((made.image.as_str(), made.ip), (self.other_image, Some(spec.ip)));
-        self.boots(&spec.name, 3).await;
+        self.boots(&spec.name, 4).await;
         ok("delete it", self.provider.delete_machine(&spec.name).await);
         ok("make it again", self.provider.ensure_machine(&spec).await);
         self.boots(&spec.name, 1).await;
@@ -264,6 +273,7 @@ impl Bench<'_> {
         conflict("look at theirs", self.provider.machine(&theirs.name).await);
         conflict("make theirs", self.provider.ensure_machine(&theirs).await);
         conflict("restart theirs", self.provider.restart_machine(&theirs.name).await);
+        conflict("stop theirs", self.provider.stop_machine(&theirs.name).await);
         conflict("delete theirs", self.provider.delete_machine(&theirs.name).await);
         conflict("read theirs", self.provider.console(&theirs.name, 1).await);
         conflict("make their network", self.provider.ensure_network(&their_network).await);

@@ -207,6 +207,9 @@ pub trait MachineProvider: Send + Sync + 'static {
     async fn machine(&self, name: &str) -> Result<Option<MachineStatus>, ProviderError>;
     /// Stops and starts it again, keeping its disks.
     async fn restart_machine(&self, name: &str) -> Result<(), ProviderError>;
+    /// Stops it in good order, keeping its disks and its addresses; fine when it does not run, or is gone.
+    /// `restart_machine` starts it again.
+    async fn stop_machine(&self, name: &str) -> Result<(), ProviderError>;
     /// Ends the machine and removes it, but keeps its volumes: `ensure_machine` makes it again, of whatever image.
     async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError>;
     /// Removes the machine and its volumes, running or not.

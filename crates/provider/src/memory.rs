@@ -250,6 +250,13 @@ impl MachineProvider for MemoryProvider {
         .await
     }
 
+    async fn stop_machine(&self, name: &str) -> Result<(), ProviderError> {
+        self.simple("stop_machine", name, |state| {
+            if state.machine(&self.owner, name)?.is_none() { Ok(()) } else { state.stop_machine(&self.owner, name) }
+        })
+        .await
+    }
+
     async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError> {
         let midway = |state: &mut State| {
             let _ = state.stop_machine(&self.owner, name);

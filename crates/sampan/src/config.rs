@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) swarm: Swarm,
     pub(crate) quota: Quotas,
     pub(crate) limits: Limits,
+    pub(crate) backup: Backup,
 }
 
 /// `[server]`
@@ -93,11 +94,29 @@ impl Default for Docker {
 pub(crate) struct Kubernetes {
     /// A version that is not built: take the `nearest`, or `refuse`.
     pub(crate) unknown_version: UnknownVersion,
+    /// Validity of the certificates of machines, in minutes; they are issued again before it ends.
+    pub(crate) certificate_lifetime: u32,
 }
 
 impl Default for Kubernetes {
     fn default() -> Self {
-        Self { unknown_version: UnknownVersion::Nearest }
+        Self { unknown_version: UnknownVersion::Nearest, certificate_lifetime: 365 * 24 * 60 }
+    }
+}
+
+/// `[backup]`: periodic backups, which clusters of `ack.pro.small` have
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Backup {
+    /// Minutes between two of them.
+    pub(crate) interval_minutes: u32,
+    /// So many of each cluster are kept; those that somebody asked for stay beside them.
+    pub(crate) keep: usize,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self { interval_minutes: 360, keep: 7 }
     }
 }
 
@@ -168,6 +187,13 @@ impl Config {
         let (first, last) = self.registry.ports;
         if first < 1024 || last < first {
             bail!("registry.ports must be [first, last] with 1024 <= first <= last");
+        }
+        // Shorter ones would be renewed all the time; longer ones would outlive their authorities.
+        if !(3..=5 * 365 * 24 * 60).contains(&self.kubernetes.certificate_lifetime) {
+            bail!("kubernetes.certificate_lifetime must be 3 to 2628000 minutes (five years)");
+        }
+        if !(1..=30 * 24 * 60).contains(&self.backup.interval_minutes) || !(1..=1000).contains(&self.backup.keep) {
+            bail!("backup.interval_minutes must be 1 to 43200 and backup.keep 1 to 1000");
         }
         let suffix = &self.network.routing_suffix;
         let is_label = |part: &str| {

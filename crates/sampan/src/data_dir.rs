@@ -41,6 +41,7 @@ impl DataDir {
         set_mode(&dir.root, 0o711)?;
         for (path, mode) in [
             (dir.agents(), 0o711),
+            (dir.backups(), 0o700),
             (dir.balancer(), 0o700),
             (dir.images(), 0o755),
             (dir.registry(), 0o700),
@@ -54,7 +55,7 @@ impl DataDir {
 
     /// A data directory has a database, or nothing but a configuration, logs and keys that were put there for it.
     fn refuse_foreign(&self) -> anyhow::Result<()> {
-        const OURS: [&str; 7] = ["agents", "balancer", "images", "registry", "tls", "lock", "installation"];
+        const OURS: [&str; 8] = ["agents", "backups", "balancer", "images", "registry", "tls", "lock", "installation"];
         if self.database().exists() {
             return Ok(());
         }
@@ -93,6 +94,9 @@ impl DataDir {
     }
     pub(crate) fn agents_socket(&self) -> PathBuf {
         self.agents().join("agents.sock")
+    }
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.root.join("backups")
     }
     pub(crate) fn balancer(&self) -> PathBuf {
         self.root.join("balancer")

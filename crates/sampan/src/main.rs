@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod data_dir;
 mod glue;
+mod hosts;
 mod housekeeping;
 mod logging;
 mod master;
@@ -86,6 +87,9 @@ enum Command {
     /// The agent on a machine (started by the machine itself)
     #[command(hide = true)]
     Node,
+    /// The agent on a host that somebody brought
+    #[command(subcommand, hide = true)]
+    Host(commands::host::Command),
     /// The master of a Swarm cluster (started by its machine)
     #[command(hide = true)]
     Master(commands::swarm::Arguments),
@@ -157,6 +161,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Node => commands::node::run().await,
+        Command::Host(command) => Box::pin(commands::host::run(command)).await,
         Command::Master(arguments) => commands::swarm::master(&arguments).await,
         Command::Router(arguments) => commands::swarm::router(&arguments).await,
         Command::Volumes(arguments) => commands::swarm::volumes(&arguments).await,

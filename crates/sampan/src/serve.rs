@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use sampan_agents::tunnel::AgentHub;
 use sampan_control::{
+    autoscale::{Autoscaler, AutoscalerParts},
+    backup::Shelf,
     generations::ByGeneration,
     kubernetes::{HostFacts, Images, access::TunnelAccess, vault::Vault},
     ports,
@@ -42,7 +44,7 @@ use crate::{
         images::ImageStore,
         registry::{self, Registry},
     },
-    housekeeping,
+    hosts, housekeeping,
 };
 
 /// Account of an installation until accounts can be made.
@@ -57,6 +59,12 @@ pub(crate) struct Arguments {
     /// Address for HTTPS with the local CA in DIR/tls/ca.pem
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen_tls: Option<SocketAddr>,
+    /// Address for the agents of hosts that people bring, reached by them (TLS with an authority of its own); off without it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_agents: Option<SocketAddr>,
+    /// What attach lines name instead of that address: the name or address, and port, by which hosts reach it
+    #[arg(long, value_name = "HOST:PORT", requires = "listen_agents")]
+    advertise_agents: Option<String>,
     /// Configuration; DIR/config.toml without it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,11 +77,13 @@ pub(crate) struct Arguments {
 }
 
 /// Everything that runs.
-struct Server {
-    store: Store,
+pub(crate) struct Server {
+    pub(crate) store: Store,
+    pub(crate) service: Arc<Service>,
     gateway: Arc<Gateway>,
     controllers: Handle,
-    hub: Arc<AgentHub>,
+    autoscaler: Autoscaler,
+    pub(crate) hub: Arc<AgentHub>,
     /// What goes on beside until the server stops.
     housekeeping: Vec<AbortHandle>,
 }
@@ -87,6 +97,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     // Listen before anything is started: an address that is taken must not cost a half-started server.
     let http = bind(arguments.listen).await?;
     let https = bind(arguments.listen_tls).await?;
+    let agents = bind(arguments.listen_agents).await?;
     let store = open_store(&dir, &config, arguments.key_file.as_deref()).await?;
     let installation = installation_id(&store, &dir).await?;
     let key = root_key(&store).await?;
@@ -96,6 +107,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     let server = start(&dir, &config, &bundle, store, &installation, &endpoint_url).await?;
     let (stop, stopped) = watch::channel(false);
     let mut listeners = Vec::new();
+    if let Some(listener) = agents {
+        let door = hosts::Door { listener, advertised: arguments.advertise_agents.clone() };
+        listeners.push(hosts::open(door, &server, &dir, &bundle, stopped.clone()).await?);
+    }
     if let Some(listener) = http {
         listeners.push(tokio::spawn(listen::serve(listener, None, Arc::clone(&server.gateway), stopped.clone())));
     }
@@ -116,6 +131,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         let _ = listener.await;
     }
     server.housekeeping.iter().for_each(AbortHandle::abort);
+    server.autoscaler.stop().await;
     server.controllers.stop().await;
     server.hub.shutdown().await;
     server.store.close().await;
@@ -243,19 +259,23 @@ async fn start(
     let provider: Arc<dyn MachineProvider> = Arc::new(provider);
     let hub = start_hub(dir, &store)?;
     let agents = Arc::new(HubAgents::new(Arc::clone(&hub)));
-    let vault = Vault::new(store.clone());
+    let lifetime = jiff::SignedDuration::from_mins(i64::from(config.kubernetes.certificate_lifetime));
+    let vault = Vault::new(store.clone()).with_lifetime(lifetime);
+    let shelf = Shelf::new(dir.backups(), store.master_key().clone());
     let swarm_vault = SwarmVault::new(store.clone(), config.network.public_address);
     let dialer: Arc<dyn ports::Dialer> = Arc::clone(&agents) as Arc<_>;
     let kubernetes =
         TunnelAccess::new(Arc::new(vault.clone()), Arc::clone(&dialer), images(bundle), facts.name_servers.clone());
     let applications = MasterApplications::new(Arc::new(swarm_vault.clone()), Arc::clone(&dialer));
     let swarm = SwarmAccess::new(Arc::new(swarm_vault.clone()), dialer, kubernetes.announcer());
-    let access: ByGeneration<dyn ports::ClusterAccess> = ByGeneration { kubernetes, swarm };
+    let access: Arc<dyn ports::ClusterAccess> =
+        Arc::new(ByGeneration::<dyn ports::ClusterAccess> { kubernetes: Arc::clone(&kubernetes) as Arc<_>, swarm });
     let blueprints: ByGeneration<dyn Blueprints> = ByGeneration {
         kubernetes: Arc::new(BundleBlueprints {
             vault: vault.clone(),
             images: images(bundle),
             facts: Arc::clone(&facts),
+            bundle: bundle.clone(),
         }),
         swarm: Arc::new(SwarmBlueprints {
             vault: swarm_vault.clone(),
@@ -291,19 +311,38 @@ async fn start(
         store: store.clone(),
         provider: Arc::clone(&provider),
         agents: agents as Arc<_>,
-        access: Arc::new(access),
+        access: Arc::clone(&access),
         balancing,
         blueprints: Arc::new(blueprints),
         clock: Arc::clone(&clock),
-        settings: reconcile::Settings { registry_port, ..control_settings(dir, config, bundle, installation, &facts) },
+        settings: reconcile::Settings {
+            registry_port,
+            backups: Some(backups(config, shelf.clone())),
+            ..control_settings(dir, config, bundle, installation, &facts)
+        },
     }
     .start();
     let settings =
         service::Settings { registry_port, endpoint_url: endpoint_url.to_owned(), ..service_settings(config, bundle)? };
+    let settings = service::Settings {
+        container_prefix: sampan_control::reconcile::Names::new(installation).machine(""),
+        bare_hosts: bundle.bare_image.is_some(),
+        ..settings
+    };
     let service = Service::new(store.clone(), settings, clock, Arc::new(credentials));
     service.set_range_source(Arc::new(DockerRanges { provider: Arc::clone(&provider) }));
-    service.set_host(facts);
+    service.set_host(Arc::clone(&facts));
     service.set_applications(Arc::new(applications));
+    service.set_shelf(shelf);
+    service.set_access(access);
+    let service = Arc::new(service);
+    let autoscaler = Autoscaler::start(AutoscalerParts {
+        store: store.clone(),
+        service: Arc::clone(&service),
+        access: kubernetes,
+        clock: Arc::new(SystemClock),
+        host: facts,
+    });
     let registry = registry_port.map(|port| {
         let registry = Registry {
             store: store.clone(),
@@ -319,12 +358,14 @@ async fn start(
     if registry_port.is_none() {
         registry::remove(Arc::clone(&provider), sampan_control::reconcile::Names::new(installation).registry());
     }
-    let gateway = gateway(config, store.clone(), Arc::new(service)).await?;
+    let gateway = gateway(config, store.clone(), Arc::clone(&service)).await?;
     let housekeeping = housekeeping::start(store.clone());
     Ok(Server {
         store,
+        service,
         gateway,
         controllers,
+        autoscaler,
         hub,
         housekeeping: vec![housekeeping].into_iter().chain(registry).collect(),
     })
@@ -420,14 +461,13 @@ fn control_settings(
     facts: &Arc<HostFacts>,
 ) -> sampan_control::reconcile::Settings {
     use sampan_control::{reconcile, service::instance_type};
-    use sampan_store::model::MachineRole;
 
     let host = Arc::clone(facts);
     let sizes = move |machine: &Machine| {
-        let is_worker = machine.membership.as_ref().is_none_or(|membership| membership.role == MachineRole::Worker);
+        let is_node = machine.membership.as_ref().is_none_or(|membership| membership.role.is_node());
         match instance_type::shape("instance_type", &machine.instance_type) {
             // A host of unknown size limits nothing.
-            Ok(shape) if is_worker && host.memory_bytes > 0 => {
+            Ok(shape) if is_node && host.memory_bytes > 0 => {
                 let (cpu_millis, memory_bytes) = shape.limits(host.cpus, host.memory_bytes);
                 reconcile::MachineSize { cpu_millis: Some(cpu_millis), memory_bytes: Some(memory_bytes) }
             }
@@ -439,6 +479,7 @@ fn control_settings(
         installation_id: installation.to_owned(),
         instance_id: installation.to_owned(),
         node_image: bundle.node_image.clone(),
+        bare_image: bundle.bare_image.clone(),
         node_image_versions: bundle.kubernetes.iter().map(|built| built.version.clone()).collect(),
         agents_dir: dir.agents(),
         images_dir: dir.images(),
@@ -452,7 +493,20 @@ fn control_settings(
         },
         sizes: Arc::new(sizes),
         pace: reconcile::Pace::default(),
+        backups: None,
+        certificates_fresh: certificates_fresh(config),
     }
+}
+
+/// Several looks before the time at which certificates are issued again is missed.
+fn certificates_fresh(config: &Config) -> Duration {
+    let lifetime = Duration::from_secs(60 * u64::from(config.kubernetes.certificate_lifetime));
+    reconcile::CERTIFICATES_FRESH.min(lifetime / 18)
+}
+
+fn backups(config: &Config, shelf: Shelf) -> reconcile::Backups {
+    let interval = Duration::from_secs(60 * u64::from(config.backup.interval_minutes));
+    reconcile::Backups { shelf, interval, keep: config.backup.keep }
 }
 
 fn service_settings(config: &Config, bundle: &Bundle) -> anyhow::Result<sampan_control::service::Settings> {

@@ -84,8 +84,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        // As engines do; the namespace itself lives for as long as somebody is in it.
-        ip(&format!("link del outer{}", self.number));
+        // As engines do; the namespace itself lives for as long as somebody is in it. When nobody is, the link goes with it,
+        // sooner or later than here.
+        let link = format!("outer{}", self.number);
+        let output = Command::new("ip").args(["link", "del", &link]).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || words.contains("Cannot find device"), "{link}: {words}");
     }
 }
 
@@ -240,18 +244,23 @@ async fn a_door_is_made_and_made_again() {
     assert_eq!(wanted["HostConfig"]["Binds"][0], "/bin/true:/sampan:ro");
     assert_eq!(through(&door, 1).await, "10.99.1.2");
 
+    // Others in the overlay reach what listens behind the door, at ports that may be taken here.
+    let _taken = TcpListener::bind("0.0.0.0:80").await.unwrap();
+    let inside = door.listen(80).await.unwrap();
+    let client = soon("a connection", tokio::net::TcpStream::connect("10.99.1.2:80")).await.unwrap();
+    let (_, peer) = soon("it arrives", inside.accept()).await.unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+
     // The container ends: it is started again, with another process, address and namespace.
     let before = door.generation();
+    let moved = door.moved(before);
     engine.lock().process = None;
-    soon("the end is noticed", async {
-        while door.generation() == before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    soon("the end is noticed", moved).await;
     soon("it opens again", door.opened()).await;
     assert_eq!(engine.calls(), ["POST /containers/ID/start"]);
     assert_eq!(through(&door, 2).await, "10.99.2.2");
+    let _inside = door.listen(80).await.unwrap();
+    soon("a connection", tokio::net::TcpStream::connect("10.99.2.2:80")).await.unwrap();
     assert_ne!(door.generation(), before);
     soon("the thread of before ends", async {
         while door_threads() != 1 {

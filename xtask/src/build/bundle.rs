@@ -9,17 +9,26 @@ use serde_json::{Value, json};
 use super::config::Config;
 use super::go::Executables;
 use super::oci::{self, Image};
+use super::payload;
 use crate::paths;
 use crate::progress::{Did, step};
 
 /// Where the image layout is, below the bundle.
 const IMAGES: &str = "images";
 
+/// Names of the images that machines are made of.
+pub(crate) struct Machines<'a> {
+    /// Nodes.
+    pub(crate) node: &'a str,
+    /// Containers that play bare hosts.
+    pub(crate) bare: &'a str,
+}
+
 /// Writes the bundle; its description last, so that it never names what is not there.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(crate) fn write(config: &Config, go: &Executables, images: &[Image], node_image: &str) -> Result<()> {
+pub(crate) fn write(config: &Config, go: &Executables, images: &[Image], machines: Machines<'_>) -> Result<()> {
     step("bundle", || {
         let dir = paths::bundle();
         let tools = dir.join("bin");
@@ -29,7 +38,8 @@ pub(crate) fn write(config: &Config, go: &Executables, images: &[Image], node_im
             oci::link_or_copy(&executable.path, &tools.join("kubectl"))?;
         }
         oci::write(&dir.join(IMAGES), images)?;
-        let description = format!("{:#}\n", description(config, node_image));
+        let payload = payload::write(&dir.join("payload"), go)?;
+        let description = format!("{:#}\n", description(config, &machines, &payload));
         let path = dir.join("bundle.json");
         if is_same(&path, &description) {
             return Ok(Did::Cached(()));
@@ -43,7 +53,7 @@ fn is_same(path: &Path, content: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|there| there == content)
 }
 
-fn description(config: &Config, node_image: &str) -> Value {
+fn description(config: &Config, machines: &Machines<'_>, payload: &[Value]) -> Value {
     let default = &config.default_kubernetes().version;
     let kubernetes: Vec<Value> = config
         .kubernetes
@@ -58,7 +68,9 @@ fn description(config: &Config, node_image: &str) -> Value {
         .collect();
     json!({
         "schema": 1,
-        "node_image": node_image,
+        "node_image": machines.node,
+        "bare_image": machines.bare,
+        "payload": payload,
         "kubernetes": kubernetes,
         "containerd": config.containerd,
         "runc": config.runc,

@@ -25,6 +25,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct KubernetesSection {
     minors: Vec<String>,
+    /// Built only when they are named.
+    further_minors: Vec<String>,
 }
 
 /// The Debian release and the packages that images are made of.
@@ -33,6 +35,7 @@ struct KubernetesSection {
 pub(crate) struct Debian {
     pub(crate) suite: String,
     pub(crate) node_packages: Vec<String>,
+    pub(crate) bare_packages: Vec<String>,
     pub(crate) pod_base_packages: Vec<String>,
     pub(crate) pod_nginx_packages: Vec<String>,
     pub(crate) pod_agnhost_packages: Vec<String>,
@@ -85,7 +88,8 @@ impl Config {
         file.images.coredns = format!("{}:v{}", file.images.coredns, pinned("coredns", "github.com/coredns/coredns")?);
         let metrics_server = pinned("metrics-server", "sigs.k8s.io/metrics-server")?;
         file.images.metrics_server = format!("{}:v{metrics_server}", file.images.metrics_server);
-        let wanted = wanted_minors(file.kubernetes.minors, env::var(MINORS_VARIABLE).ok())?;
+        let KubernetesSection { minors, further_minors } = file.kubernetes;
+        let wanted = wanted_minors(minors, further_minors, env::var(MINORS_VARIABLE).ok())?;
         Ok(Self {
             kubernetes: wanted.into_iter().map(kubernetes).collect::<Result<_>>()?,
             containerd: pinned("containerd", "github.com/containerd/containerd/v2")?,
@@ -102,10 +106,22 @@ impl Config {
     pub(crate) fn default_kubernetes(&self) -> &Kubernetes {
         &self.kubernetes[0]
     }
+
+    /// The version whose conformance tests distro/conformance pins.
+    ///
+    /// # Errors
+    /// When no cluster of this build would be of that version.
+    pub(crate) fn conformance(&self) -> Result<&Kubernetes> {
+        let version = pinned("conformance", "k8s.io/kubernetes")?;
+        self.kubernetes.iter().find(|kubernetes| kubernetes.version == version).with_context(|| {
+            format!("distro/conformance pins the tests of {version}, which is not built: run its update.sh")
+        })
+    }
 }
 
-/// The minors to build, the default first: all that are configured, or those that the environment names.
-fn wanted_minors(configured: Vec<String>, limit: Option<String>) -> Result<Vec<String>> {
+/// The minors to build, the default first: all that are configured, or those that the environment names, which may be
+/// further ones.
+fn wanted_minors(configured: Vec<String>, further: Vec<String>, limit: Option<String>) -> Result<Vec<String>> {
     let Some(limit) = limit.filter(|limit| !limit.trim().is_empty()) else {
         if configured.is_empty() {
             bail!("distro.toml names no Kubernetes minor to build");
@@ -113,10 +129,11 @@ fn wanted_minors(configured: Vec<String>, limit: Option<String>) -> Result<Vec<S
         return Ok(configured);
     };
     let named: Vec<&str> = limit.split(',').map(str::trim).collect();
-    if let Some(unknown) = named.iter().find(|minor| !configured.iter().any(|known| known == *minor)) {
-        bail!("{MINORS_VARIABLE} names {unknown:?}; known minors are {}", configured.join(", "));
+    let known = [configured, further].concat();
+    if let Some(unknown) = named.iter().find(|minor| !known.iter().any(|known| known == *minor)) {
+        bail!("{MINORS_VARIABLE} names {unknown:?}; known minors are {}", known.join(", "));
     }
-    Ok(configured.into_iter().filter(|minor| named.contains(&minor.as_str())).collect())
+    Ok(known.into_iter().filter(|minor| named.contains(&minor.as_str())).collect())
 }
 
 fn kubernetes(minor: String) -> Result<Kubernetes> {
@@ -167,11 +184,13 @@ mod tests {
     #[test]
     fn the_environment_limits_the_minors() -> anyhow::Result<()> {
         let all = || vec!["1.36".to_owned(), "1.35".to_owned()];
-        assert_eq!(wanted_minors(all(), None)?, all());
-        assert_eq!(wanted_minors(all(), Some(String::new()))?, all());
-        assert_eq!(wanted_minors(all(), Some("1.35".to_owned()))?, ["1.35"]);
-        assert_eq!(wanted_minors(all(), Some("1.35, 1.36".to_owned()))?, all());
-        assert!(wanted_minors(all(), Some("1.3".to_owned())).is_err());
+        let wanted = |limit: Option<&str>| wanted_minors(all(), vec!["1.34".to_owned()], limit.map(str::to_owned));
+        assert_eq!(wanted(None)?, all());
+        assert_eq!(wanted(Some(""))?, all());
+        assert_eq!(wanted(Some("1.35"))?, ["1.35"]);
+        assert_eq!(wanted(Some("1.35, 1.36"))?, all());
+        assert_eq!(wanted(Some("1.34,1.35"))?, ["1.35", "1.34"]);
+        assert!(wanted(Some("1.3")).is_err());
         Ok(())
     }
 }

@@ -27,6 +27,8 @@ struct Executable<'a> {
     variables: Vec<String>,
     /// Linked with C code, statically, with these build tags.
     c_tags: Option<&'a str>,
+    /// The package's tests as one executable.
+    test: bool,
 }
 
 /// All executables of one build.
@@ -44,6 +46,9 @@ pub(crate) struct Executables {
     /// File name and executable of each CNI plug-in.
     pub(crate) cni: Vec<(&'static str, Artifact)>,
 }
+
+/// Module directory of the conformance tests.
+const CONFORMANCE: &str = "conformance";
 
 const CNI_PLUGINS: [(&str, &str); 4] = [
     ("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
@@ -96,7 +101,7 @@ pub(crate) fn build(config: &Config) -> Result<Executables> {
 
 /// A static executable without C code from a module with an ordinary go.mod.
 fn plain<'a>(name: &str, module: &'a str, package: &'a str, variables: Vec<String>) -> Executable<'a> {
-    Executable { name: name.to_owned(), module, module_file: None, package, variables, c_tags: None }
+    Executable { name: name.to_owned(), module, module_file: None, package, variables, c_tags: None, test: false }
 }
 
 /// Builds kubeadm, which no cluster of ours needs: only the benchmark compares with it.
@@ -118,6 +123,36 @@ pub(crate) fn kubeadm(kubernetes: &Kubernetes) -> Result<Artifact> {
 pub(crate) fn s3_server() -> Result<Artifact> {
     let server = plain("s3-server", "s3-server", "github.com/versity/versitygw/cmd/versitygw", Vec::new());
     server.make(&toolchain()?)
+}
+
+/// What the conformance tests are run with.
+pub(crate) struct ConformanceExecutables {
+    /// Upstream's end-to-end tests.
+    pub(crate) tests: Artifact,
+    /// Runs them side by side.
+    pub(crate) ginkgo: Artifact,
+    /// Programs of images that tests ask for.
+    pub(crate) sample_apiserver: Artifact,
+    pub(crate) nonewprivs: Artifact,
+}
+
+/// Builds upstream's end-to-end tests and what they need; no installation needs it.
+///
+/// # Errors
+/// When one of them does not build; the error carries the end of its log.
+pub(crate) fn conformance(kubernetes: &Kubernetes) -> Result<ConformanceExecutables> {
+    let toolchain = toolchain()?;
+    let make = |name: &str, package, variables| plain(name, CONFORMANCE, package, variables).make(&toolchain);
+    let tests = Executable {
+        test: true,
+        ..plain("e2e-test", CONFORMANCE, "k8s.io/kubernetes/test/e2e", version_variables(kubernetes))
+    };
+    Ok(ConformanceExecutables {
+        tests: tests.make(&toolchain)?,
+        ginkgo: make("ginkgo", "github.com/onsi/ginkgo/v2/ginkgo", Vec::new())?,
+        sample_apiserver: make("sample-apiserver", "k8s.io/sample-apiserver", version_variables(kubernetes))?,
+        nonewprivs: make("nonewprivs", "k8s.io/kubernetes/test/images/nonewprivs", Vec::new())?,
+    })
 }
 
 fn toolchain() -> Result<String> {
@@ -198,7 +233,9 @@ impl Executable<'_> {
         }
         let mut go = Command::new("go");
         go.current_dir(paths::distro().join(self.module));
-        go.args(["build", "-trimpath", "-buildvcs=false"]);
+        // Upstream looks over its own sources.
+        go.args(if self.test { ["test", "-c", "-vet=off"].as_slice() } else { ["build"].as_slice() });
+        go.args(["-trimpath", "-buildvcs=false"]);
         // The linker drops debug information anyway; not making it saves an eighth of the time.
         go.arg("-gcflags=all=-dwarf=false");
         if let Some(file) = self.module_file {
@@ -240,7 +277,10 @@ fn pause(kubernetes: &Kubernetes) -> Result<Artifact> {
 }
 
 /// Where the sources of a Kubernetes version are, downloading them when needed.
-fn module_dir(kubernetes: &Kubernetes) -> Result<String> {
+///
+/// # Errors
+/// When they cannot be downloaded.
+pub(super) fn module_dir(kubernetes: &Kubernetes) -> Result<String> {
     #[derive(Deserialize)]
     struct Download {
         #[serde(rename = "Dir")]

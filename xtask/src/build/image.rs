@@ -22,8 +22,9 @@ const LABEL: &str = "io.sampan.component";
 const OLD_IMAGES_KEPT: usize = 2;
 
 /// Names of the Kubernetes components in one executable.
-pub(crate) const COMPONENTS: [&str; 8] = [
+pub(crate) const COMPONENTS: [&str; 9] = [
     "etcd",
+    "etcdutl",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-controllers",
@@ -53,6 +54,35 @@ fn root_image(rootfs: &Artifact) -> Result<String> {
         let mut docker = Command::new("docker");
         docker.args(["import", "--change", &format!("LABEL {LABEL}=node-root")]);
         process::logged("docker-import", docker.arg(&rootfs.path).arg(&name))
+    })
+}
+
+/// What a container that plays a bare host runs: what booting a machine does, then nothing. It takes part in no cluster, and
+/// has nothing of ours; what is in its rc2.d is started, as by an older init.
+const BOOT: &str = "mount --make-rshared /; \
+     for tree in /sys /proc/sys /sys/fs/cgroup /sys/fs/cgroup/*; do \
+       mountpoint -q $tree && mount -o remount,bind,rw $tree; done; \
+     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then mkdir -p /sys/fs/cgroup/init; \
+       for pid in $(cat /sys/fs/cgroup/cgroup.procs); do echo $pid >/sys/fs/cgroup/init/cgroup.procs; done; \
+       for name in $(cat /sys/fs/cgroup/cgroup.controllers); do \
+         echo +$name >/sys/fs/cgroup/cgroup.subtree_control; done; fi; \
+     mkdir -p /run/lock; \
+     for service in /etc/rc2.d/S*; do [ ! -x $service ] || $service start; done; \
+     trap 'for service in /etc/rc2.d/S*; do [ ! -x $service ] || $service stop; done; exit 0' TERM; \
+     while :; do sleep 3600 & wait $!; done";
+
+/// Makes the image of containers that play bare hosts, and returns its name.
+///
+/// # Errors
+/// When the Docker engine refuses; the error carries what it printed.
+pub(crate) fn bare(rootfs: &Artifact) -> Result<String> {
+    let name = format!("sampan-bare:{}", Key::new("bare 1").with(&rootfs.key).with(BOOT).finish());
+    let entry = serde_json::to_string(&["/bin/sh", "-c", BOOT]).context("cannot encode the entry point")?;
+    image("image: bare host", &name, || {
+        let mut docker = Command::new("docker");
+        docker.args(["import", "--change", &format!("LABEL {LABEL}=bare")]);
+        docker.args(["--change", &format!("ENTRYPOINT {entry}")]);
+        process::logged("docker-import-bare", docker.arg(&rootfs.path).arg(&name))
     })
 }
 
@@ -88,7 +118,7 @@ fn distro_image(root: &str, config: &Config, go: &Executables) -> Result<String>
 }
 
 /// Path in the image, without the first slash, and executable.
-fn runtime(go: &Executables) -> Vec<(String, &Artifact)> {
+pub(crate) fn runtime(go: &Executables) -> Vec<(String, &Artifact)> {
     let sampan =
         [("containerd", &go.containerd), ("containerd-shim-runc-v2", &go.shim), ("ctr", &go.ctr), ("runc", &go.runc)];
     let sampan = sampan.map(|(file, artifact)| (format!("opt/sampan/bin/{file}"), artifact));
@@ -171,7 +201,7 @@ fn superseded<'a>(names: &'a str, current: &[&str]) -> Vec<&'a str> {
         let kept = OLD_IMAGES_KEPT;
         names.lines().filter(move |name| name.starts_with(&prefix) && !current.contains(name)).skip(kept).collect()
     };
-    let repositories = ["sampan-node", "sampan-node-distro", "sampan-node-root"];
+    let repositories = ["sampan-node", "sampan-node-distro", "sampan-node-root", "sampan-bare"];
     repositories.into_iter().flat_map(|repository| -> Vec<&str> { old(repository) }).collect()
 }
 

@@ -3,10 +3,12 @@
 mod bundle;
 mod cache;
 mod config;
+mod conformance;
 mod go;
 mod image;
 mod layer;
 mod oci;
+mod payload;
 mod peer;
 mod pods;
 mod rootfs;
@@ -41,11 +43,15 @@ pub(crate) struct Options {
     /// Also build the S3 server that the end-to-end tests mount buckets of.
     #[arg(long)]
     pub(crate) s3_server: bool,
+    /// Also build upstream's conformance tests and the images that they ask for.
+    #[arg(long)]
+    pub(crate) conformance: bool,
 }
 
 /// What is made beside the Go executables.
 struct Others {
     rootfs: Artifact,
+    bare: Artifact,
     layers: DebianLayers,
     binary: Option<PathBuf>,
 }
@@ -62,12 +68,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let (go, others) = make_parts(&config, options)?;
     let images = pods::images(&config, &others.layers, &go)?;
     let node = image::build(&others.rootfs, &config, &go, others.binary.as_deref())?;
-    bundle::write(&config, &go, &images, &node)?;
+    let bare = image::bare(&others.bare)?;
+    bundle::write(&config, &go, &images, bundle::Machines { node: &node, bare: &bare })?;
     if options.peer {
         peer::write(&config, &go, &others.rootfs, &images)?;
     }
     if options.s3_server {
         s3_server()?;
+    }
+    if options.conformance {
+        conformance::write(&config, &go, &others.layers, &images)?;
     }
     cache::prune()?;
     eprintln!("built {node} and {} in {}", paths::bundle().display(), seconds(start.elapsed()));
@@ -98,11 +108,12 @@ fn make_parts(config: &Config, options: &Options) -> Result<(Executables, Others
 
 fn make_others(config: &Config, options: &Options) -> Result<Others> {
     let rootfs = rootfs::node(&config.debian)?;
+    let bare = rootfs::bare(&config.debian)?;
     let layers = pods::debian_layers(&config.debian)?;
     let binary = paths::release_binary();
     let binary = match options.no_rust {
         true => Some(binary).filter(|binary| binary.exists()),
         false => Some(rust::build()?),
     };
-    Ok(Others { rootfs, layers, binary })
+    Ok(Others { rootfs, bare, layers, binary })
 }

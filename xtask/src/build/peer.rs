@@ -58,7 +58,11 @@ fn root_layer(rootfs: &Artifact) -> Result<Layer> {
     })
 }
 
-fn components_layer(executable: &Artifact) -> Result<Layer> {
+/// Every component in /usr/local/bin.
+///
+/// # Errors
+/// When the cache cannot be written.
+pub(super) fn components_layer(executable: &Artifact) -> Result<Layer> {
     let key = Key::new("peer components 1").with(&executable.key).with_all(COMPONENTS);
     layer::layer("peer-components", key, |tree| {
         tree.executable("usr/local/bin/kubernetes", &executable.path)?;

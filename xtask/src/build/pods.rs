@@ -1,5 +1,6 @@
 //! The images that pods run from.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::cache::{Artifact, Key};
 use super::config::{Config, Debian};
-use super::go::Executables;
+use super::go::{self, Executables};
 use super::layer::{self, Layer, LayerTree};
 use super::oci::Image;
 use super::rootfs;
@@ -18,6 +19,9 @@ use crate::process;
 
 /// In the environment of every image.
 pub(crate) const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Label of images that are the same but for the release that they stand for.
+pub(super) const STANDS_FOR: &str = "io.sampan.stands-for";
 
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
@@ -42,9 +46,9 @@ nogroup:x:65534:
 
 /// Layers that come from Debian, not from Go.
 pub(crate) struct DebianLayers {
-    base: Layer,
+    pub(super) base: Layer,
     nginx: Layer,
-    agnhost_tools: Layer,
+    pub(super) agnhost_tools: Layer,
 }
 
 /// Makes the Debian layers.
@@ -69,7 +73,6 @@ pub(crate) fn debian_layers(debian: &Debian) -> Result<DebianLayers> {
 pub(crate) fn images(config: &Config, debian: &DebianLayers, go: &Executables) -> Result<Vec<Image>> {
     let names = &config.images;
     let coredns = single("coredns", &go.coredns)?;
-    let agnhost = single("agnhost", &go.agnhost)?;
     let mut images = vec![
         Image {
             names: vec![names.pause.clone()],
@@ -78,7 +81,7 @@ pub(crate) fn images(config: &Config, debian: &DebianLayers, go: &Executables) -
         },
         Image {
             names: vec![names.coredns.clone()],
-            layers: vec![coredns.clone()],
+            layers: vec![coredns],
             config: json!({
                 "User": "65532:65532", "Env": [SEARCH_PATH], "Entrypoint": ["/coredns"], "WorkingDir": "/",
                 "ExposedPorts": { "53/tcp": {}, "53/udp": {} },
@@ -91,29 +94,62 @@ pub(crate) fn images(config: &Config, debian: &DebianLayers, go: &Executables) -
                 "User": "65534", "Env": [SEARCH_PATH], "Entrypoint": ["/metrics-server"], "WorkingDir": "/",
             }),
         },
-        Image {
-            names: vec![names.agnhost.clone()],
-            // Upstream's image carries CoreDNS too, for tests of DNS.
-            layers: vec![debian.base.clone(), debian.agnhost_tools.clone(), coredns, agnhost],
-            config: json!({
-                "Env": [SEARCH_PATH], "Entrypoint": ["/agnhost"], "Cmd": ["pause"], "WorkingDir": "/",
-                "ExposedPorts": { "80/tcp": {}, "5000/tcp": {}, "8080/tcp": {}, "8081/tcp": {}, "9376/tcp": {} },
-            }),
-        },
+        agnhost(config, &names.agnhost, debian, go)?,
         Image {
             names: names.busybox.clone(),
             layers: vec![debian.base.clone()],
             config: json!({ "Env": [SEARCH_PATH], "Cmd": ["sh"], "WorkingDir": "/" }),
         },
     ];
-    for name in &names.nginx {
-        images.push(Image {
-            names: vec![name.clone()],
-            layers: vec![debian.base.clone(), debian.nginx.clone()],
-            config: nginx_config(name),
-        });
-    }
+    images.extend(names.nginx.iter().map(|name| nginx(name, debian)));
     Ok(images)
+}
+
+/// The image of upstream's helper for tests.
+///
+/// # Errors
+/// When the cache cannot be written or Kubernetes' sources not be had.
+pub(super) fn agnhost(config: &Config, name: &str, debian: &DebianLayers, go: &Executables) -> Result<Image> {
+    Ok(Image {
+        names: vec![name.to_owned()],
+        // Upstream's image carries CoreDNS too, for tests of DNS.
+        layers: vec![
+            debian.base.clone(),
+            debian.agnhost_tools.clone(),
+            single("coredns", &go.coredns)?,
+            agnhost_layer(config, go)?,
+        ],
+        config: json!({
+            "Env": [SEARCH_PATH], "Entrypoint": ["/agnhost"], "Cmd": ["pause"], "WorkingDir": "/",
+            "ExposedPorts": { "80/tcp": {}, "5000/tcp": {}, "8080/tcp": {}, "8081/tcp": {}, "9376/tcp": {} },
+        }),
+    })
+}
+
+/// The executable, and the certificate that its TLS servers use unless they are told another.
+fn agnhost_layer(config: &Config, go: &Executables) -> Result<Layer> {
+    let kubernetes = config.default_kubernetes();
+    let key = Key::new("agnhost 2").with(&go.agnhost.key).with(&kubernetes.version);
+    layer::layer("agnhost", key, |tree| {
+        tree.dir("tmp", 0o1777)?;
+        tree.executable("agnhost", &go.agnhost.path)?;
+        let sources = go::module_dir(kubernetes)?;
+        for file in ["localhost.crt", "localhost.key"] {
+            let path = Path::new(&sources).join("test/images/agnhost/porter").join(file);
+            let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            tree.file(file, 0o644, content)?;
+        }
+        Ok(())
+    })
+}
+
+/// nginx under one name.
+pub(super) fn nginx(name: &str, debian: &DebianLayers) -> Image {
+    Image {
+        names: vec![name.to_owned()],
+        layers: vec![debian.base.clone(), debian.nginx.clone()],
+        config: nginx_config(name),
+    }
 }
 
 /// The label makes each name an image of its own, as different releases are.
@@ -124,12 +160,12 @@ fn nginx_config(name: &str) -> Value {
         "WorkingDir": "/",
         "ExposedPorts": { "80/tcp": {} },
         "StopSignal": "SIGQUIT",
-        "Labels": { "io.sampan.stands-for": name },
+        "Labels": { STANDS_FOR: name },
     })
 }
 
 /// A layer with one static executable at the root, and a /tmp.
-fn single(name: &str, executable: &Artifact) -> Result<Layer> {
+pub(super) fn single(name: &str, executable: &Artifact) -> Result<Layer> {
     layer::layer(name, Key::new("single 1").with(name).with(&executable.key), |tree| {
         tree.dir("tmp", 0o1777)?;
         tree.executable(name, &executable.path)
@@ -167,11 +203,11 @@ fn busybox_applets(packages: &Artifact) -> Result<Vec<String>> {
     let executable = packages.path.with_extension(format!("busybox.{}", std::process::id()));
     let listed = layer::extract(&packages.path, Path::new("bin/busybox"), &executable)
         .and_then(|()| {
-            std::fs::set_permissions(&executable, PermissionsExt::from_mode(0o755))
+            fs::set_permissions(&executable, PermissionsExt::from_mode(0o755))
                 .with_context(|| format!("cannot make {} executable", executable.display()))
         })
         .and_then(|()| process::output(Command::new(&executable).arg0("busybox").arg("--list")));
-    let _ = std::fs::remove_file(&executable);
+    let _ = fs::remove_file(&executable);
     Ok(listed?.lines().filter(|applet| *applet != "busybox").map(str::to_owned).collect())
 }
 

@@ -46,6 +46,15 @@ const NODE: Kind = Kind {
     ],
 };
 
+/// A host as people have it: with its package manager and nothing of ours.
+const BARE: Kind = Kind {
+    variant: "apt",
+    options: &[
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        r#"--customize-hook=rm -rf "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*"#,
+    ],
+};
+
 const UNPACKED: Kind = Kind { variant: "extract", options: &[] };
 
 /// The node image's root: a small, configured Debian.
@@ -54,6 +63,14 @@ const UNPACKED: Kind = Kind { variant: "extract", options: &[] };
 /// When mmdebstrap fails; the error carries the end of its log.
 pub(crate) fn node(debian: &Debian) -> Result<Artifact> {
     make("rootfs-node", &NODE, debian, &debian.node_packages)
+}
+
+/// The root of containers that play bare hosts.
+///
+/// # Errors
+/// When mmdebstrap fails; the error carries the end of its log.
+pub(crate) fn bare(debian: &Debian) -> Result<Artifact> {
+    make("rootfs-bare", &BARE, debian, &debian.bare_packages)
 }
 
 /// Packages and what they depend on, unpacked side by side and not configured.

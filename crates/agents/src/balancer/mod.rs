@@ -2,9 +2,10 @@
 //! network namespace and goes on while the server is down, with its last configuration on disk.
 //!
 //! [`run`] is the whole of `sampan balancer`; [`Client`] is how the server talks to it. [`plane`] compares what is wanted
-//! with what there is, [`listener`] carries connections, [`addresses`] keeps virtual IPs on bridges.
+//! with what there is, [`listener`] carries connections to its [`backends`], [`addresses`] keeps virtual IPs on bridges.
 
 mod addresses;
+mod backends;
 mod client;
 mod control;
 mod listener;
@@ -50,6 +51,17 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// Where connections go, in turn; a backend that refuses is skipped.
     pub backends: Vec<SocketAddr>,
+    /// How to see whether a backend is well; `None`: only by connecting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<HealthCheck>,
+}
+
+/// How the backends of a listener are asked whether they are well: TLS, and a path that answers 200. No certificate is
+/// verified and no secret sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// The path, e.g. `/readyz`.
+    pub path: String,
 }
 
 /// Everything the balancer shall do. Sent whole, applied by comparison; untouched listeners keep their connections.
@@ -99,6 +111,9 @@ pub struct ListenerStatus {
     pub accepted: u64,
     /// Connections for which no backend answered.
     pub failed: u64,
+    /// Backends that failed their checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub out: Vec<SocketAddr>,
 }
 
 /// Why the balancer does not run.

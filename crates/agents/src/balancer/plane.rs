@@ -116,7 +116,7 @@ impl Plane {
         for listener in &self.config.listeners {
             let key = (listener.name.clone(), listener.listen);
             if let Some(open) = self.listeners.get(&key) {
-                open.set_backends(&listener.backends);
+                open.set_backends(&listener.backends, listener.check.as_ref());
                 continue;
             }
             match OpenListener::open(listener, virtual_ips.contains(&listener.listen.ip())) {

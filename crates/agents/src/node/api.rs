@@ -19,9 +19,10 @@ use super::{
     reconcile::{Order, Rejected},
 };
 use crate::{
-    http::{Body, empty, failure, full, json, query, read_json},
+    host::HostAgent,
+    http::{Body, empty, failure, full, json, malformed, query, read},
     relay::relay,
-    spec::NodeSpec,
+    spec::ReceivedSpec,
     tunnel::{SPEC_BYTES_MAX, address::DialAddress, client::DIAL_PROTOCOL},
 };
 
@@ -31,12 +32,13 @@ const LOG_LINES_DEFAULT: usize = 100;
 const LOG_LINES_MAX: usize = 10_000;
 
 /// What the API answers from.
-#[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) board: Arc<Board>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) stored_hash: watch::Receiver<String>,
+    /// On a host: who can leave it.
+    pub(crate) host: Option<Arc<HostAgent>>,
 }
 
 impl Api {
@@ -50,6 +52,8 @@ impl Api {
                 (&Method::GET, "/v1/spec/hash") => json(StatusCode::OK, &*api.stored_hash.borrow()),
                 (&Method::GET, "/v1/status") => api.status(&request).await,
                 (&Method::POST, "/v1/dial") => dial(request).await,
+                (&Method::POST, "/v1/restart") => api.restart().await,
+                (&Method::POST, "/v1/leave") => api.leave().await,
                 (&Method::GET, path) if path.starts_with("/v1/logs/") => api.log(&request).await,
                 (method, path) => failure(StatusCode::NOT_FOUND, format!("this agent has no {method} {path}")),
             }
@@ -57,12 +61,14 @@ impl Api {
     }
 
     async fn put_spec(&self, request: Request<Incoming>) -> Response<Body> {
-        let spec: NodeSpec = match read_json(request.into_body(), SPEC_BYTES_MAX).await {
-            Ok(spec) => spec,
+        let body = read(request.into_body(), SPEC_BYTES_MAX).await;
+        let spec = match body.map(ReceivedSpec::read) {
+            Ok(Ok(spec)) => spec,
+            Ok(Err(error)) => return malformed(&error),
             Err(refusal) => return refusal,
         };
         let (done, outcome) = oneshot::channel();
-        if self.orders.send(Order { spec, done }).await.is_err() {
+        if self.orders.send(Order::Spec { spec: Box::new(spec), done }).await.is_err() {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
         }
         match outcome.await {
@@ -72,6 +78,22 @@ impl Api {
                 failure(StatusCode::INTERNAL_SERVER_ERROR, format!("the spec could not be stored: {error}"))
             }
             Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
+        }
+    }
+
+    async fn restart(&self) -> Response<Body> {
+        let (done, outcome) = oneshot::channel();
+        let asked = self.orders.send(Order::Restart { done }).await;
+        match (asked, outcome.await) {
+            (Ok(()), Ok(())) => json(StatusCode::OK, &()),
+            _ => failure(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
+        }
+    }
+
+    async fn leave(&self) -> Response<Body> {
+        match &self.host {
+            Some(host) => json(StatusCode::OK, &host.leave(&self.orders).await),
+            None => failure(StatusCode::NOT_FOUND, "this machine is no host: it goes as a whole"),
         }
     }
 

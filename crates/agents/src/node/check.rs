@@ -14,6 +14,9 @@ pub(crate) fn check(spec: &NodeSpec) -> Result<(), String> {
             return Err(format!("file {:?}: the path must be absolute and without ..", file.path));
         }
     }
+    if let Some(payload) = spec.payload.iter().find(|payload| !is_plain_path(&payload.path)) {
+        return Err(format!("payload {:?}: the path must be absolute and without ..", payload.path));
+    }
     let mut processes = BTreeMap::new();
     for process in &spec.processes {
         let name = &process.name;
@@ -72,6 +75,7 @@ mod tests {
         Process {
             name: name.into(),
             command: vec!["true".into()],
+            start_arguments: vec![],
             env: BTreeMap::new(),
             after: after.iter().map(|name| (*name).to_owned()).collect(),
             wait_for: None,

@@ -87,10 +87,17 @@ mod tests {
 
     use super::*;
 
+    /// An address that nobody listens on, on a loopback address of this test alone: on 127.0.0.1 another test may be
+    /// given the same port as soon as it is free.
+    async fn free_address() -> SocketAddr {
+        let address = Ipv4Addr::new(127, 93, 61, 7);
+        TcpListener::bind((address, 0)).await.unwrap().local_addr().unwrap()
+    }
+
     #[tokio::test]
     async fn bytes_reach_the_target_and_a_port_that_is_not_wanted_closes() {
         let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let free = free_address().await;
         let mut forwards = Forwards::default();
         let wanted = [Forward { listen: free, to: target.local_addr().unwrap() }];
         forwards.apply(&wanted).await.unwrap();
@@ -109,8 +116,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_said() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
-        let holder = TcpListener::bind(taken).await.unwrap();
+        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let taken = holder.local_addr().unwrap();
         let wanted = [Forward { listen: taken, to: taken }];
         let problem = Forwards::default().apply(&wanted).await.unwrap_err();
         assert!(problem.contains(&taken.to_string()), "{problem}");

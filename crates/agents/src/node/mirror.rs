@@ -109,7 +109,8 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     json(status, &serde_json::json!({ "errors": [{ "code": code, "message": message, "detail": {} }] }))
 }
 
-async fn answer(layout: &Arc<Layout>, request: Request<Incoming>) -> Response<Body> {
+/// Answers one request for an image of the layout.
+pub(crate) async fn answer(layout: &Arc<Layout>, request: Request<Incoming>) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return refusal(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this registry can only be read");
     }

@@ -5,19 +5,21 @@
 //! [`board`] is what the machine is doing, [`api`] shows it to the server through the tunnel.
 
 mod api;
-mod board;
+pub(crate) mod board;
 mod check;
 mod container;
 mod files;
 mod forward;
-mod layout;
+pub(crate) mod layout;
 mod log;
-mod mirror;
+pub(crate) mod mirror;
 mod probe;
-mod reconcile;
+pub(crate) mod reconcile;
 mod routes;
 mod supervisor;
 mod unit;
+
+pub(crate) use probe::succeeds as probe_succeeds;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -45,6 +47,7 @@ use self::{
 };
 use crate::{
     children::Children,
+    host::HostAgent,
     tunnel::{
         dialer,
         handshake::{Hello, PROTOCOL},
@@ -75,6 +78,8 @@ pub struct NodeOptions {
     pub mirror_address: SocketAddr,
     /// Whether this is PID 1 of a container, which then is prepared, and orphans are reaped.
     pub pid1: bool,
+    /// On a host, which has no socket of the server's: how it is reached.
+    pub host: Option<Arc<HostAgent>>,
 }
 
 // The token must not reach a log.
@@ -117,6 +122,7 @@ impl NodeOptions {
             log_dir: "/var/log/sampan".into(),
             mirror_address: SocketAddr::from((Ipv4Addr::LOCALHOST, MIRROR_PORT)),
             pid1: std::process::id() == 1,
+            host: None,
         }
     }
 
@@ -200,18 +206,25 @@ pub async fn run_until(options: NodeOptions, stop: CancellationToken) -> Result<
         logs: Arc::clone(&context.logs),
         orders,
         stored_hash: hash_reader,
+        host: options.host.clone(),
     });
     let settings = Settings {
         state_dir: options.state_dir,
         images_dir: options.images_dir,
         mirror_address: options.mirror_address,
+        host: options.host.clone(),
     };
     let reconciler = Reconciler::new(settings, context, stored_hash).run(new_orders, stop.clone());
     let hello = Hello { protocol: PROTOCOL, machine_id: options.machine_id, token: options.token, boot_id };
     let handler: dialer::Handler = Arc::new(move |request| api.handle(request));
     // The tunnel stays while processes stop, so that the server sees it.
     let tunnel_stop = CancellationToken::new();
-    let tunnel = dialer::keep_connected(&options.server_socket, &hello, handler, tunnel_stop.clone());
+    let tunnel = async {
+        match &options.host {
+            Some(host) => host.keep_connected(&hello, handler, tunnel_stop.clone()).await,
+            None => dialer::keep_connected(&options.server_socket, &hello, handler, tunnel_stop.clone()).await,
+        }
+    };
     let stopping = async {
         reconciler.await;
         tunnel_stop.cancel();

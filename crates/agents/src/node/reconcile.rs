@@ -16,7 +16,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{check::check, files, forward::Forwards, mirror::Mirror, routes, supervisor::Supervisor, unit::Context};
-use crate::{disk, spec::NodeSpec};
+use crate::{
+    disk,
+    host::{HostAgent, payload, uplink::Uplinks},
+    spec::{NodeSpec, ReceivedSpec},
+};
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -36,18 +40,24 @@ pub(crate) enum Rejected {
     NotStored(io::Error),
 }
 
-/// A new spec, and who wants to know when it has been applied.
-pub(crate) struct Order {
-    pub(crate) spec: NodeSpec,
-    pub(crate) done: oneshot::Sender<Result<(), Rejected>>,
+/// What is wanted of the reconciler, and who wants to know when it is done.
+pub(crate) enum Order {
+    /// A new spec.
+    Spec { spec: Box<ReceivedSpec>, done: oneshot::Sender<Result<(), Rejected>> },
+    /// Everything stops and starts again.
+    Restart { done: oneshot::Sender<()> },
+    /// Everything stops, for good.
+    Halt { done: oneshot::Sender<()> },
 }
 
 /// Settings of the reconciler.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) state_dir: PathBuf,
     pub(crate) images_dir: Option<PathBuf>,
     pub(crate) mirror_address: SocketAddr,
+    /// On a host: the server that it fetches from.
+    pub(crate) host: Option<Arc<HostAgent>>,
 }
 
 /// Owns what the spec describes.
@@ -57,7 +67,8 @@ pub(crate) struct Reconciler {
     supervisor: Supervisor,
     mirror: Option<Mirror>,
     forwards: Forwards,
-    spec: Option<Arc<NodeSpec>>,
+    uplinks: Uplinks,
+    spec: Option<Arc<ReceivedSpec>>,
     /// Hash of the spec on disk, for whoever asks.
     stored_hash: watch::Sender<String>,
     retry: Duration,
@@ -75,6 +86,7 @@ impl Reconciler {
             supervisor,
             mirror: None,
             forwards: Forwards::default(),
+            uplinks: Uplinks::default(),
             spec: None,
             stored_hash,
             retry: RETRY_MIN,
@@ -84,15 +96,14 @@ impl Reconciler {
 
     /// Applies the spec on disk, then every new one, until `stop`; then stops all processes.
     pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) {
-        self.load();
+        // A host that was leaving when it was switched off goes on with that.
+        if self.settings.host.as_ref().is_none_or(|host| !host.is_leaving()) {
+            self.load();
+        }
         self.apply().await;
         loop {
             tokio::select! {
-                Some(order) = orders.recv() => {
-                    let outcome = self.accept(order.spec).await;
-                    // Whoever asked may have gone.
-                    let _ = order.done.send(outcome);
-                }
+                Some(order) = orders.recv() => self.obey(order).await,
                 () = sleep_until(self.look) => self.look_again().await,
                 () = stop.cancelled() => break,
             }
@@ -100,12 +111,32 @@ impl Reconciler {
         self.supervisor.stop_all(STOP_LIMIT).await;
     }
 
+    /// Whoever asked may have gone.
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Spec { spec, done } => drop(done.send(self.accept(*spec).await)),
+            Order::Restart { done } => {
+                self.supervisor.stop_all(STOP_LIMIT).await;
+                self.apply().await;
+                let _ = done.send(());
+            }
+            Order::Halt { done } => {
+                self.spec = None;
+                self.supervisor.stop_all(STOP_LIMIT).await;
+                self.mirror = None;
+                self.forwards = Forwards::default();
+                self.uplinks = Uplinks::default();
+                let _ = done.send(());
+            }
+        }
+    }
+
     fn load(&mut self) {
         let path = self.settings.state_dir.join(SPEC_FILE);
         let problem = match load_spec(&path) {
             Ok(spec) => {
                 if let Some(spec) = spec {
-                    self.stored_hash.send_replace(spec.hash());
+                    self.stored_hash.send_replace(spec.hash().to_owned());
                     self.spec = Some(Arc::new(spec));
                 }
                 None
@@ -119,16 +150,19 @@ impl Reconciler {
 
     /// Checks a new spec, stores and applies it. The disk writes while the machine starts already: the server, which has
     /// no answer yet, sends a spec again that a power cut took away.
-    async fn accept(&mut self, spec: NodeSpec) -> Result<(), Rejected> {
+    async fn accept(&mut self, spec: ReceivedSpec) -> Result<(), Rejected> {
         check(&spec).map_err(Rejected::Invalid)?;
+        if self.settings.host.as_ref().is_some_and(|host| host.is_leaving()) {
+            return Err(Rejected::Invalid("this host is leaving its cluster".into()));
+        }
         let spec = Arc::new(spec);
-        let hash = spec.hash();
+        let hash = spec.hash().to_owned();
         let stored = if *self.stored_hash.borrow() == hash {
             None
         } else {
             let path = self.settings.state_dir.join(SPEC_FILE);
-            let json = serde_json::to_vec(&*spec).map_err(|error| Rejected::NotStored(error.into()))?;
-            Some(spawn_blocking(move || disk::replace(&path, SPEC_MODE, &json, true)))
+            let spec = Arc::clone(&spec);
+            Some(spawn_blocking(move || disk::replace(&path, SPEC_MODE, spec.json(), true)))
         };
         self.spec = Some(spec);
         self.retry = RETRY_MIN;
@@ -149,7 +183,7 @@ impl Reconciler {
         let mut pause = ROUTES_LOOK_INTERVAL;
         if let Some(spec) = self.spec.clone() {
             if self.apply_all(&spec).await {
-                self.context.board.set_spec_hash(&spec.hash());
+                self.context.board.set_spec_hash(spec.hash());
                 self.retry = RETRY_MIN;
             } else {
                 pause = self.retry;
@@ -168,7 +202,7 @@ impl Reconciler {
     }
 
     /// Whether all of it could be done.
-    async fn apply_all(&mut self, spec: &Arc<NodeSpec>) -> bool {
+    async fn apply_all(&mut self, spec: &Arc<ReceivedSpec>) -> bool {
         let board = Arc::clone(&self.context.board);
         let (file_problems, other_problems) = {
             let spec = Arc::clone(spec);
@@ -180,6 +214,13 @@ impl Reconciler {
             // A process without its configuration does harm.
             return false;
         }
+        let fetched = self.fetch(spec).await;
+        board.set_problem("payload", fetched.as_ref().err().cloned());
+        if fetched.is_err() {
+            return false;
+        }
+        let uplinks = self.uplinks.apply(&spec.uplinks, self.settings.host.as_ref(), &board).await;
+        board.set_problem("uplinks", uplinks.as_ref().err().cloned());
         let mirror = self.apply_mirror(spec.registry_mirror).await;
         board.set_problem("mirror", mirror.as_ref().err().cloned());
         let forwards = self.forwards.apply(&spec.forwards).await;
@@ -187,7 +228,16 @@ impl Reconciler {
         self.supervisor.apply(&spec.processes);
         let routes = routes::apply(&self.context.children, &spec.routes).await;
         board.set_problem("routes", routes.as_ref().err().cloned());
-        routes.is_ok() && mirror.is_ok() && forwards.is_ok()
+        routes.is_ok() && mirror.is_ok() && forwards.is_ok() && uplinks.is_ok()
+    }
+
+    /// Fetches what is missing of what a host needs.
+    async fn fetch(&self, spec: &NodeSpec) -> Result<(), String> {
+        if spec.payload.is_empty() {
+            return Ok(());
+        }
+        let host = self.settings.host.as_ref().ok_or("this machine is no host and fetches nothing")?;
+        payload::ensure(host.server(), &spec.payload).await
     }
 
     async fn apply_mirror(&mut self, wanted: bool) -> Result<(), String> {
@@ -206,13 +256,13 @@ impl Reconciler {
     }
 }
 
-fn load_spec(path: &Path) -> Result<Option<NodeSpec>, String> {
+fn load_spec(path: &Path) -> Result<Option<ReceivedSpec>, String> {
     let json = match std::fs::read(path) {
         Ok(json) => json,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    let spec = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+    let spec = ReceivedSpec::read(json.into()).map_err(|error| error.to_string())?;
     check(&spec)?;
     Ok(Some(spec))
 }

@@ -36,12 +36,15 @@ struct Supervised {
     fingerprint: Fingerprint,
     run: u64,
     stop: watch::Sender<Option<Duration>>,
+    /// Those of the newest spec.
+    start_arguments: watch::Sender<Vec<String>>,
     task: JoinHandle<()>,
 }
 
 /// What a process was started from; another fingerprint means that it must be started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fingerprint {
+    /// Without its `start_arguments`.
     process: Process,
     /// Digests of the files in `restart_on`; `None`: cannot be read.
     files: Vec<Option<[u8; 32]>>,
@@ -50,7 +53,8 @@ struct Fingerprint {
 impl Fingerprint {
     fn of(process: &Process) -> Self {
         let digest = |path: &String| std::fs::read(path).ok().map(|content| Sha256::digest(&content).into());
-        Self { process: process.clone(), files: process.restart_on.iter().map(digest).collect() }
+        let started_from = Process { start_arguments: Vec::new(), ..process.clone() };
+        Self { process: started_from, files: process.restart_on.iter().map(digest).collect() }
     }
 }
 
@@ -59,7 +63,8 @@ impl Supervisor {
         Self { context, units: BTreeMap::new(), stopping: HashMap::new(), runs: 0 }
     }
 
-    /// Makes these the supervised processes. Those that have not changed are left alone; nothing is waited for.
+    /// Makes these the supervised processes. Those that have not changed are left alone, but for the
+    /// arguments of their next start; nothing is waited for.
     pub(crate) fn apply(&mut self, processes: &[Process]) {
         self.stopping.retain(|_, task| !task.is_finished());
         let wanted: BTreeMap<&str, Fingerprint> =
@@ -86,7 +91,10 @@ impl Supervisor {
                     new.push((process, self.runs));
                     self.runs
                 },
-                |unit| unit.run,
+                |unit| {
+                    unit.start_arguments.send_replace(process.start_arguments.clone());
+                    unit.run
+                },
             );
             lines.push((process.name.clone(), run));
         }
@@ -100,9 +108,10 @@ impl Supervisor {
 
     fn start(&mut self, process: &Process, fingerprint: Fingerprint, run: u64) {
         let (stop, receiver) = watch::channel(None);
-        let unit = Unit::new(self.context.clone(), process.clone(), run, receiver);
+        let (start_arguments, arguments) = watch::channel(process.start_arguments.clone());
+        let unit = Unit::new(self.context.clone(), fingerprint.process.clone(), run, arguments, receiver);
         let task = tokio::spawn(unit.supervise(self.stopping.remove(&process.name)));
-        self.units.insert(process.name.clone(), Supervised { fingerprint, run, stop, task });
+        self.units.insert(process.name.clone(), Supervised { fingerprint, run, stop, start_arguments, task });
     }
 
     /// Stops everything within `limit`: first what nothing else needs, then what that needed, and so on.

@@ -50,6 +50,8 @@ pub(crate) struct Unit {
     process: Process,
     /// Number under which it writes to the board.
     run: u64,
+    /// `start_arguments` of the newest spec; `process` has none.
+    start_arguments: watch::Receiver<Vec<String>>,
     /// `Some`: stop, and kill after so long.
     stop: watch::Receiver<Option<Duration>>,
 }
@@ -63,8 +65,14 @@ enum Ended {
 }
 
 impl Unit {
-    pub(crate) fn new(context: Context, process: Process, run: u64, stop: watch::Receiver<Option<Duration>>) -> Self {
-        Self { context, process, run, stop }
+    pub(crate) fn new(
+        context: Context,
+        process: Process,
+        run: u64,
+        start_arguments: watch::Receiver<Vec<String>>,
+        stop: watch::Receiver<Option<Duration>>,
+    ) -> Self {
+        Self { context, process, run, start_arguments, stop }
     }
 
     /// Supervises until told to stop; then the process and its whole group are gone. `predecessor` is the supervision of
@@ -179,7 +187,8 @@ impl Unit {
         let (output, writer) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(OwnedFd::from(output))?;
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("PATH", PATH).env("HOME", "/root").envs(&self.process.env);
+        command.args(arguments).args(self.start_arguments.borrow().iter());
+        command.env_clear().env("PATH", PATH).env("HOME", "/root").envs(&self.process.env);
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let child = self.context.children.spawn(&mut command)?;
         Ok((child, tokio::spawn(record(output, Arc::clone(log)))))

@@ -19,6 +19,10 @@ use crate::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Applying a spec includes writing files and setting routes.
 const PUT_SPEC_TIMEOUT: Duration = Duration::from_secs(30);
+/// Stopping everything on a host and removing it.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(170);
+/// Stopping and starting everything on a host.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Name of the protocol that `POST /v1/dial` upgrades to.
 pub(crate) const DIAL_PROTOCOL: &str = "sampan-dial";
@@ -70,6 +74,16 @@ impl AgentClient {
     pub(crate) async fn status_after(&self, revision: u64) -> Result<NodeStatus, TunnelError> {
         let path = format!("/v1/status?after={revision}&timeout_ms={}", STATUS_WAIT.as_millis());
         self.call(Method::GET, &path, Bytes::new(), STATUS_WAIT + CALL_TIMEOUT).await
+    }
+
+    /// Makes a host forget us: everything is stopped and removed, the agent last. Answers what could not be removed.
+    pub async fn leave(&self) -> Result<Vec<String>, TunnelError> {
+        self.call(Method::POST, "/v1/leave", Bytes::new(), LEAVE_TIMEOUT).await
+    }
+
+    /// Stops all processes and starts them again.
+    pub async fn restart(&self) -> Result<(), TunnelError> {
+        self.call(Method::POST, "/v1/restart", Bytes::new(), RESTART_TIMEOUT).await
     }
 
     /// The last lines of a process' log.

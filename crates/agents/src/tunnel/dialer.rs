@@ -28,10 +28,10 @@ use super::{
 };
 use crate::http::{Body, serve};
 
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A connection that ends sooner (another agent has this machine's id, say) does not reset the back-off.
-const STEADY: Duration = Duration::from_secs(5);
+pub(crate) const STEADY: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the agent looks whether the server has made a new socket: while it has no connection, and while it has one
 /// (whose end it notices anyway, unless the server hangs).
@@ -151,7 +151,7 @@ async fn socket_replaced(socket: &Path, known: Option<(u64, u64, i64, i64)>, int
 }
 
 /// Between 50 % and 100 %, so that the agents of one server do not come back in step.
-fn jittered(duration: Duration) -> Duration {
+pub(crate) fn jittered(duration: Duration) -> Duration {
     let random = RandomState::new().hash_one(0u8) % 512;
     duration / 2 + duration / 1024 * u32::try_from(random).unwrap_or(0)
 }

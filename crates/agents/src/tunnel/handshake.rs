@@ -47,6 +47,9 @@ struct Answer {
     ok: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The machine was one of the server's and is none any more. Only believed of a server that has proved who it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removed: bool,
 }
 
 /// Why a connection did not come about.
@@ -64,6 +67,20 @@ pub enum HandshakeError {
     /// The server does not want this agent.
     #[error("the server refused this agent: {0}")]
     Refused(String),
+    /// The server says that this machine has left its cluster.
+    #[error("the server says that this machine has been removed from its cluster")]
+    Removed,
+}
+
+/// What the server thinks of an agent that introduced itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may stay.
+    Welcome,
+    /// It is not who it says, or nobody who is known.
+    Unknown,
+    /// It is who it says, and was removed from its cluster.
+    Removed,
 }
 
 impl Hello {
@@ -101,7 +118,8 @@ where
     };
     let answer = timeout(HANDSHAKE_TIMEOUT, exchange).await.map_err(|_| HandshakeError::TimedOut)??;
     match answer {
-        Answer { ok: true, error: None } => Ok(io),
+        Answer { ok: true, error: None, .. } => Ok(io),
+        Answer { removed: true, .. } => Err(HandshakeError::Removed),
         Answer { error, .. } => Err(HandshakeError::Refused(error.unwrap_or_else(|| "no reason given".into()))),
     }
 }
@@ -109,7 +127,7 @@ where
 /// The server's side: reads who it is, asks `verify`, answers.
 pub(crate) async fn admit<S>(
     io: S,
-    verify: impl FnOnce(&Hello) -> bool,
+    verify: impl FnOnce(&Hello) -> Verdict,
 ) -> Result<(BufReader<S>, Hello), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -117,18 +135,18 @@ where
     let mut io = BufReader::new(io);
     let exchange = async {
         let line = read_line(&mut io).await?;
-        let verdict = Hello::parse(&line).and_then(|hello| {
-            if verify(&hello) {
-                Ok(hello)
-            } else {
-                Err(HandshakeError::Refused("unknown machine or wrong token".into()))
-            }
+        let verdict = Hello::parse(&line).and_then(|hello| match verify(&hello) {
+            Verdict::Welcome => Ok(hello),
+            Verdict::Unknown => Err(HandshakeError::Refused("unknown machine or wrong token".into())),
+            Verdict::Removed => Err(HandshakeError::Removed),
         });
-        let answer = match &verdict {
-            Ok(_) => Answer { ok: true, error: None },
-            Err(HandshakeError::Refused(reason)) => Answer { ok: false, error: Some(reason.clone()) },
-            Err(error) => Answer { ok: false, error: Some(error.to_string()) },
+        let error = match &verdict {
+            Ok(_) => None,
+            Err(HandshakeError::Refused(reason)) => Some(reason.clone()),
+            Err(error) => Some(error.to_string()),
         };
+        let removed = matches!(verdict, Err(HandshakeError::Removed));
+        let answer = Answer { ok: error.is_none(), error, removed };
         write_line(&mut io, &answer).await?;
         verdict
     };
@@ -177,7 +195,12 @@ mod tests {
     async fn both_sides_agree_and_nothing_read_ahead_is_lost() {
         let (agent, server) = tokio::io::duplex(1024);
         let server = tokio::spawn(async move {
-            let (mut io, hello) = admit(server, |hello| hello.token == "secret").await.unwrap();
+            let (mut io, hello) = admit(server, |hello| match hello.token == "secret" {
+                true => Verdict::Welcome,
+                false => Verdict::Unknown,
+            })
+            .await
+            .unwrap();
             io.write_all(b"next").await.unwrap();
             hello
         });
@@ -191,16 +214,24 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_says_why() {
         let (agent, server) = tokio::io::duplex(1024);
-        let server = tokio::spawn(admit(server, |_| false));
+        let server = tokio::spawn(admit(server, |_| Verdict::Unknown));
         let refused = introduce(agent, &hello()).await.unwrap_err();
         assert_eq!(refused.to_string(), "the server refused this agent: unknown machine or wrong token");
         assert!(matches!(server.await.unwrap(), Err(HandshakeError::Refused(_))));
     }
 
     #[tokio::test]
+    async fn a_removed_machine_is_told_so() {
+        let (agent, server) = tokio::io::duplex(1024);
+        let server = tokio::spawn(admit(server, |_| Verdict::Removed));
+        assert!(matches!(introduce(agent, &hello()).await, Err(HandshakeError::Removed)));
+        assert!(matches!(server.await.unwrap(), Err(HandshakeError::Removed)));
+    }
+
+    #[tokio::test]
     async fn an_endless_line_is_cut_off() {
         let (mut agent, server) = tokio::io::duplex(64);
-        let server = tokio::spawn(admit(server, |_| true));
+        let server = tokio::spawn(admit(server, |_| Verdict::Welcome));
         let sent = tokio::spawn(async move { while agent.write_all(&[b'x'; 64]).await.is_ok() {} });
         assert!(matches!(server.await.unwrap(), Err(HandshakeError::Malformed(_))));
         sent.await.unwrap();

@@ -17,7 +17,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{AgentClient, handshake, mux};
+use super::{
+    AgentClient,
+    handshake::{self, Hello, Verdict},
+    mux,
+};
 use crate::spec::NodeStatus;
 
 /// Connections that may be in the handshake at once; more wait in the socket's backlog.
@@ -131,8 +135,34 @@ impl AgentHub {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let verify = Arc::clone(&self.verify);
+        let verdict = move |hello: &Hello| match verify(&hello.machine_id, &hello.token) {
+            true => Verdict::Welcome,
+            false => Verdict::Unknown,
+        };
+        self.serve_if(io, verdict).await;
+    }
+
+    /// As [`AgentHub::serve`], of an agent that has proved by other means which machine it is: `is_member` says whether
+    /// that machine is still wanted.
+    pub async fn serve_proved<S>(self: Arc<Self>, io: S, machine: &str, is_member: bool)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let verdict = |hello: &Hello| match (hello.machine_id == machine, is_member) {
+            (false, _) => Verdict::Unknown,
+            (true, true) => Verdict::Welcome,
+            (true, false) => Verdict::Removed,
+        };
+        self.serve_if(io, verdict).await;
+    }
+
+    async fn serve_if<S>(self: Arc<Self>, io: S, verdict: impl FnOnce(&Hello) -> Verdict)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let Ok(permit) = Arc::clone(&self.handshakes).acquire_owned().await else { return };
-        let admitted = handshake::admit(io, |hello| (self.verify)(&hello.machine_id, &hello.token)).await;
+        let admitted = handshake::admit(io, verdict).await;
         drop(permit);
         let (io, hello) = match admitted {
             Ok(admitted) => admitted,

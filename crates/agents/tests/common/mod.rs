@@ -158,6 +158,7 @@ impl Machine {
         Process {
             name: name.into(),
             command: vec!["/bin/sh".into(), "-c".into(), script.into()],
+            start_arguments: vec![],
             env: BTreeMap::from([("D".to_owned(), directory)]),
             after: vec![],
             wait_for: None,

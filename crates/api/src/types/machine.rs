@@ -31,6 +31,10 @@ wire! {
         pub zone_id: String,
         /// The cluster it is in, or empty.
         pub cluster_id: String,
+        /// `container`, `host` (that somebody brought) or `bare_host` (that a container plays).
+        pub kind: String,
+        /// The name of the container in the engine, if it has one.
+        pub container: String,
         /// When it was recorded: RFC 3339.
         pub created: String,
         /// Tags.
@@ -51,6 +55,8 @@ wire! {
         pub vswitch_id: Option<String>,
         /// Tags.
         pub tags: Option<Vec<Tag>>,
+        /// Plain hosts that run and have nothing of Sampan's on them, to try the attach script on.
+        pub bare: Option<bool>,
     }
 
     /// Answer of `POST /sampan/machines`.

@@ -69,6 +69,70 @@ wire! {
         pub task_id: String,
     }
 
+    /// Body of `PUT /clusters/{ClusterId}/nodepools/{NodepoolId}`. What is left out stays as it is.
+    pub struct ModifyClusterNodePoolRequest {
+        /// What the pool is called.
+        pub nodepool_info: Option<NodepoolInfo>,
+        /// Its instances.
+        pub scaling_group: Option<ScalingGroup>,
+        /// What Kubernetes knows of its nodes.
+        pub kubernetes_config: Option<NodepoolKubernetesConfig>,
+        /// Whether it scales by itself.
+        pub auto_scaling: Option<NodepoolAutoScaling>,
+        /// Whether the service looks after its nodes.
+        pub management: Option<NodepoolManagement>,
+        /// Whether its nodes compute confidentially.
+        pub tee_config: Option<TeeConfig>,
+        /// Whether the nodes that are there get the pool's labels and taints, too.
+        pub update_nodes: Option<bool>,
+        /// Pools of accelerated computing.
+        pub eflo_node_group: Option<Map<String, Value>>,
+        /// Whether all present nodes are changed at once; nothing more than labels and taints is changed on them here.
+        pub concurrency: Option<bool>,
+    }
+
+    /// Answer of `PUT /clusters/{ClusterId}/nodepools/{NodepoolId}`.
+    pub struct ModifyClusterNodePoolResponse {
+        /// The pool.
+        pub nodepool_id: String,
+        /// The id of this request.
+        pub request_id: String,
+        /// The task that carries the change out.
+        pub task_id: String,
+    }
+
+    /// Body of `POST /clusters/{cluster_id}/nodepools/{nodepool_id}/repair`.
+    pub struct RepairClusterNodePoolRequest {
+        /// Names of nodes, or ids of instances; none: all nodes of the pool.
+        pub nodes: Option<Vec<String>>,
+        /// Whether nodes may be restarted for it; `false` is refused.
+        pub auto_restart: Option<bool>,
+        /// Single steps, as newer clients have them; nodes are restarted, then replaced.
+        pub operations: Option<Vec<Map<String, Value>>>,
+    }
+
+    /// Answer of `POST /clusters/{cluster_id}/nodepools/{nodepool_id}/repair`.
+    pub struct RepairClusterNodePoolResponse {
+        /// The id of this request.
+        pub request_id: String,
+        /// The task that repairs.
+        pub task_id: String,
+    }
+
+    /// Query of `DELETE /clusters/{ClusterId}/nodepools/{NodepoolId}`.
+    pub struct DeleteClusterNodepoolQuery {
+        /// Whether nodes go without being drained, and work in progress in the pool is broken off.
+        pub force: Option<bool>,
+    }
+
+    /// Answer of `DELETE /clusters/{ClusterId}/nodepools/{NodepoolId}`.
+    pub struct DeleteClusterNodepoolResponse {
+        /// The id of this request.
+        pub request_id: String,
+        /// The task that removes its nodes.
+        pub task_id: Option<String>,
+    }
+
     /// Query of `GET /clusters/{ClusterId}/nodepools`.
     pub struct DescribeClusterNodePoolsQuery {
         /// Only the pool with this name.

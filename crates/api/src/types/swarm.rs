@@ -5,39 +5,6 @@ use std::collections::BTreeMap;
 use crate::Secret;
 
 wire! {
-    /// Body of `POST /clusters/{ClusterId}/attach`.
-    pub struct AttachInstancesRequest {
-        /// The instances that become nodes.
-        pub instances: Option<Vec<String>>,
-        /// The password for logging in to them.
-        pub password: Option<Secret>,
-        /// The image that they are made of.
-        pub ecs_image_id: Option<String>,
-        /// Whether public addresses are released after the set-up.
-        pub release_eip_flag: Option<bool>,
-    }
-
-    /// Answer of `POST /clusters/{ClusterId}/attach`.
-    pub struct AttachInstancesResponse {
-        /// What became of each instance.
-        pub list: Vec<AttachedInstance>,
-        /// The task that adds them.
-        pub task_id: String,
-        /// The id of this request.
-        pub request_id: String,
-    }
-
-    /// What became of one instance.
-    pub struct AttachedInstance {
-        /// `200`, or why not: the status of a refusal.
-        pub code: String,
-        /// The instance.
-        #[serde(rename = "instanceId")]
-        pub instance_id: String,
-        /// In words.
-        pub message: String,
-    }
-
     /// Query of `DELETE /clusters/{ClusterId}/ip/{Ip}`.
     pub struct RemoveClusterNodeQuery {
         /// Whether the instance is released; else it goes back to the inventory.

@@ -1,9 +1,11 @@
-//! [`ClusterAccess`] through the tunnel of each cluster's control plane machine.
+//! [`ClusterAccess`] through the tunnel of a machine of each cluster's control plane: where it has several, the one that
+//! answered last.
 
 use std::{
     collections::HashMap,
     fmt,
     net::Ipv4Addr,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,17 +19,26 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams},
 };
-use sampan_store::model::{Cluster, Fault, Outcome, Taint};
+use sampan_store::{
+    MasterKey,
+    model::{Cluster, Fault, Outcome, Taint},
+};
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use super::{
     addons::{COREDNS_ADDON, Images, base_manifests, is_wanted},
     apply::apply,
-    connect, drain, nodes,
+    connect, drain,
+    etcd::EtcdClient,
+    gateway::Gateway,
+    health, members, nodes,
     pki::Pki,
-    watch,
+    restore, snapshot, survey, watch,
 };
-use crate::ports::{ApiReadiness, BasePart, ClusterAccess, Dialer, DrainOutcome, NodeView, NodeWanted};
+use crate::ports::{
+    ApiReadiness, BasePart, ClusterAccess, ComponentView, Dialer, DrainOutcome, EtcdChange, EtcdMemberView,
+    NodeConditionsView, NodeView, NodeWanted, Survey,
+};
 
 /// Time for one request; the API server's own limit for ordinary requests is a minute.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,10 +57,14 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// When it has none, or they cannot be read.
     async fn pki(&self, cluster_id: &str) -> Outcome<Arc<Pki>>;
-    /// Id of the machine that its control plane runs on.
-    fn control_plane(&self, cluster_id: &str) -> Option<String>;
-    /// Address of its worker with that node name.
-    fn worker_ip(&self, cluster_id: &str, node_name: &str) -> Option<Ipv4Addr>;
+    /// Ids of the machines that its control plane runs on, always in the same order.
+    fn control_planes(&self, cluster_id: &str) -> Vec<String>;
+    /// Address of its node with that name.
+    fn node_ip(&self, cluster_id: &str, node_name: &str) -> Option<Ipv4Addr>;
+    /// What backups are encrypted under; `None`: none can be made.
+    fn master_key(&self) -> Option<MasterKey> {
+        None
+    }
     /// Taints of all its node pools.
     fn taints(&self, cluster_id: &str) -> Vec<Taint>;
 }
@@ -61,13 +76,14 @@ pub struct TunnelAccess {
     images: Images,
     name_servers: Vec<Ipv4Addr>,
     entries: Mutex<HashMap<String, Entry>>,
+    preferred: Arc<Preferred>,
     changes: broadcast::Sender<String>,
 }
 
 #[derive(Default)]
 struct Entry {
-    /// The machine that the client goes through, and the client.
-    client: Option<(String, Client)>,
+    /// Clients by the machine that they go through, with the certificate that each shows.
+    clients: HashMap<String, (String, Client)>,
     watch: Option<AbortHandle>,
 }
 
@@ -94,7 +110,15 @@ impl TunnelAccess {
         name_servers: Vec<Ipv4Addr>,
     ) -> Arc<Self> {
         let (changes, _) = broadcast::channel(CHANGES_MAX);
-        Arc::new(Self { directory, dialer, images, name_servers, entries: Mutex::default(), changes })
+        Arc::new(Self {
+            directory,
+            dialer,
+            images,
+            name_servers,
+            entries: Mutex::default(),
+            preferred: Arc::default(),
+            changes,
+        })
     }
 
     /// A client with all rights, for what [`ClusterAccess`] does not cover.
@@ -102,7 +126,41 @@ impl TunnelAccess {
     /// # Errors
     /// `Unavailable` while the cluster has no control plane machine; as [`Directory::pki`].
     pub async fn client(&self, cluster_id: &str) -> Outcome<Client> {
-        client(&*self.directory, &self.dialer, &self.entries, cluster_id).await
+        let machine_id = self.preferred.choose(cluster_id, &*self.directory)?;
+        self.client_on(cluster_id, &machine_id).await
+    }
+
+    async fn client_on(&self, cluster_id: &str, machine_id: &str) -> Outcome<Client> {
+        let pki = self.directory.pki(cluster_id).await?;
+        let certificate = &pki.admin.certificate;
+        if let Some((shown, client)) = self.entries().get(cluster_id).and_then(|entry| entry.clients.get(machine_id))
+            && shown == certificate
+        {
+            return Ok(client.clone());
+        }
+        let client = connect::client(Arc::clone(&self.dialer), machine_id, &pki)?;
+        let present = self.directory.control_planes(cluster_id);
+        let mut entries = self.entries();
+        let clients = &mut entries.entry(cluster_id.to_owned()).or_default().clients;
+        clients.retain(|machine_id, _| present.contains(machine_id));
+        clients.insert(machine_id.to_owned(), (certificate.clone(), client.clone()));
+        Ok(client)
+    }
+
+    async fn ask_readiness(&self, cluster_id: &str, machine_id: &str) -> Outcome<ApiReadiness> {
+        let client = self.client_on(cluster_id, machine_id).await?;
+        let request = http::Request::get("/readyz")
+            .body(Vec::new())
+            .map_err(|error| Fault::internal(format!("a request cannot be built: {error}")))?;
+        match call("its readiness", client.request_text(request)).await {
+            Ok(_) => Ok(ApiReadiness::Ready),
+            Err(fault) => unready(fault),
+        }
+    }
+
+    /// The key of backups.
+    fn backup_key(&self) -> Outcome<MasterKey> {
+        self.directory.master_key().ok_or_else(|| Fault::internal("there is no key for backups"))
     }
 
     /// Where it announces clusters whose nodes changed; others may announce there, too.
@@ -111,33 +169,42 @@ impl TunnelAccess {
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        lock(&self.entries)
+        // Entries are replaced as a whole, so the map is consistent after a panic, too.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn lock(entries: &Mutex<HashMap<String, Entry>>) -> MutexGuard<'_, HashMap<String, Entry>> {
-    // Entries are replaced as a whole, so the map is consistent after a panic, too.
-    entries.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Through which machine each cluster is asked: the one that answered last, until it does not.
+#[derive(Default)]
+pub(crate) struct Preferred(Mutex<HashMap<String, String>>);
 
-async fn client(
-    directory: &dyn Directory,
-    dialer: &Arc<dyn Dialer>,
-    entries: &Mutex<HashMap<String, Entry>>,
-    cluster_id: &str,
-) -> Outcome<Client> {
-    let machine_id = directory
-        .control_plane(cluster_id)
-        .ok_or_else(|| Fault::unavailable(format!("cluster {cluster_id} has no control plane machine yet")))?;
-    if let Some(Entry { client: Some((through, client)), .. }) = lock(entries).get(cluster_id)
-        && *through == machine_id
-    {
-        return Ok(client.clone());
+impl Preferred {
+    fn map(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        // Entries are replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let pki = directory.pki(cluster_id).await?;
-    let client = connect::client(Arc::clone(dialer), &machine_id, &pki)?;
-    lock(entries).entry(cluster_id.to_owned()).or_default().client = Some((machine_id, client.clone()));
-    Ok(client)
+
+    /// A machine of the cluster's control plane.
+    ///
+    /// # Errors
+    /// Unavailable, when it has none.
+    pub(crate) fn choose(&self, cluster_id: &str, directory: &dyn Directory) -> Outcome<String> {
+        let present = directory.control_planes(cluster_id);
+        let preferred = self.map().get(cluster_id).filter(|machine_id| present.contains(machine_id)).cloned();
+        preferred
+            .or_else(|| present.into_iter().next())
+            .ok_or_else(|| Fault::unavailable(format!("cluster {cluster_id} has no control plane machine yet")))
+    }
+
+    /// Notes how a machine answered.
+    fn note(&self, cluster_id: &str, machine_id: &str, answers: bool) {
+        let mut map = self.map();
+        if answers {
+            map.entry(cluster_id.to_owned()).or_insert_with(|| machine_id.to_owned());
+        } else if map.get(cluster_id).is_some_and(|preferred| preferred == machine_id) {
+            map.remove(cluster_id);
+        }
+    }
 }
 
 /// What the list that `/readyz` answers says: an API server that only has to end its hooks after the start serves already.
@@ -160,14 +227,26 @@ fn unready(mut fault: Fault) -> Outcome<ApiReadiness> {
 #[async_trait]
 impl ClusterAccess for TunnelAccess {
     async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness> {
-        let client = self.client(&cluster.id).await?;
-        let request = http::Request::get("/readyz")
-            .body(Vec::new())
-            .map_err(|error| Fault::internal(format!("a request cannot be built: {error}")))?;
-        match call("its readiness", client.request_text(request)).await {
-            Ok(_) => Ok(ApiReadiness::Ready),
-            Err(fault) => unready(fault),
-        }
+        let machine_id = self.preferred.choose(&cluster.id, &*self.directory)?;
+        self.ask_readiness(&cluster.id, &machine_id).await
+    }
+
+    async fn readiness_on(&self, cluster: &Cluster, machine_id: &str) -> Outcome<ApiReadiness> {
+        let readiness = self.ask_readiness(&cluster.id, machine_id).await;
+        self.preferred.note(&cluster.id, machine_id, readiness.is_ok());
+        readiness
+    }
+
+    fn avoid(&self, cluster: &Cluster, machine_id: &str) {
+        self.preferred.note(&cluster.id, machine_id, false);
+    }
+
+    async fn etcd_members(&self, cluster: &Cluster) -> Outcome<Vec<EtcdMemberView>> {
+        members::view(&*self.directory, &self.dialer, &cluster.id).await
+    }
+
+    async fn change_etcd(&self, cluster: &Cluster, change: EtcdChange) -> Outcome<()> {
+        members::change(&*self.directory, &self.dialer, &cluster.id, change).await
     }
 
     async fn apply_base(&self, cluster: &Cluster, part: BasePart) -> Outcome<()> {
@@ -226,6 +305,18 @@ impl ClusterAccess for TunnelAccess {
         }
     }
 
+    async fn survey(&self, cluster: &Cluster) -> Outcome<Survey> {
+        survey::survey(&self.client(&cluster.id).await?).await
+    }
+
+    async fn server_version(&self, cluster: &Cluster, machine_id: &str) -> Outcome<String> {
+        survey::server_version(&self.client_on(&cluster.id, machine_id).await?).await
+    }
+
+    async fn uncordon(&self, cluster: &Cluster, node: &str) -> Outcome<()> {
+        survey::uncordon(&self.client(&cluster.id).await?, node).await
+    }
+
     fn changes(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
     }
@@ -240,6 +331,7 @@ impl ClusterAccess for TunnelAccess {
             cluster_id: cluster.id.clone(),
             directory: Arc::clone(&self.directory),
             dialer: Arc::clone(&self.dialer),
+            preferred: Arc::clone(&self.preferred),
             changes: self.changes.clone(),
         };
         entry.watch = Some(tokio::spawn(watcher.run()).abort_handle());
@@ -248,6 +340,36 @@ impl ClusterAccess for TunnelAccess {
     fn forget(&self, cluster_id: &str) {
         // Dropping the entry ends its watch.
         self.entries().remove(cluster_id);
+        self.preferred.map().remove(cluster_id);
+    }
+
+    async fn snapshot(&self, cluster: &Cluster, to: &Path) -> Outcome<u64> {
+        // The member beside the API server that answers: that one has asked it a moment ago.
+        let machine_id = self.preferred.choose(&cluster.id, &*self.directory)?;
+        let pki = self.directory.pki(&cluster.id).await?;
+        let etcd = EtcdClient::new(Arc::clone(&self.dialer), &machine_id, pki);
+        snapshot::save(&etcd, cluster, to, self.backup_key()?).await
+    }
+
+    async fn send_snapshot(&self, cluster: &Cluster, machine_id: &str, from: &Path) -> Outcome<()> {
+        let key = self.backup_key()?;
+        let restore = cluster.restore.as_ref();
+        let restore = restore.ok_or_else(|| Fault::internal("the cluster is not put back to a backup"))?;
+        restore::send(&*self.dialer, machine_id, restore, from.to_owned(), key).await
+    }
+
+    async fn components(&self, cluster: &Cluster) -> Outcome<Vec<ComponentView>> {
+        let machine_id = self.preferred.choose(&cluster.id, &*self.directory)?;
+        let pki = self.directory.pki(&cluster.id).await?;
+        let gateway = Gateway::new(Arc::clone(&self.dialer), &machine_id, pki);
+        let (dns, members) = tokio::join!(self.dns_ready(cluster), self.etcd_members(cluster));
+        Ok(health::components(&gateway, members, dns.err().map(|fault| fault.message)).await)
+    }
+
+    async fn node_conditions(&self, cluster: &Cluster) -> Outcome<Vec<NodeConditionsView>> {
+        let nodes: Api<Node> = Api::all(self.client(&cluster.id).await?);
+        let list = call("its nodes", nodes.list(&ListParams::default())).await?;
+        Ok(list.items.iter().map(health::conditions).collect())
     }
 }
 

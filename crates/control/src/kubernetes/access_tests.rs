@@ -91,10 +91,10 @@ impl Directory for World {
     async fn pki(&self, _: &str) -> Outcome<Arc<Pki>> {
         Ok(Arc::clone(&self.pki))
     }
-    fn control_plane(&self, _: &str) -> Option<String> {
-        Some("i-cp".into())
+    fn control_planes(&self, _: &str) -> Vec<String> {
+        vec!["i-cp".into()]
     }
-    fn worker_ip(&self, _: &str, _: &str) -> Option<Ipv4Addr> {
+    fn node_ip(&self, _: &str, _: &str) -> Option<Ipv4Addr> {
         None
     }
     fn taints(&self, _: &str) -> Vec<Taint> {
@@ -178,7 +178,7 @@ async fn pods_need_the_default_service_account() {
 #[tokio::test]
 async fn a_drain_names_the_budget_that_blocks_it() {
     let pod = |name: &str, owner: &str| {
-        json!({"metadata": {"name": name, "namespace": "default", "ownerReferences": [
+        json!({"metadata": {"name": name, "namespace": "default", "labels": {"app": name}, "ownerReferences": [
             {"apiVersion": "apps/v1", "kind": owner, "name": "o", "uid": "u", "controller": true}]}})
     };
     let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
@@ -186,6 +186,9 @@ async fn a_drain_names_the_budget_that_blocks_it() {
     let mut blocked = status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
     blocked["details"] = json!({"causes": [
         {"reason": "DisruptionBudget", "message": "The disruption budget web needs 2 healthy pods and has 2 currently"}]});
+    let budget = |name: &str, app: &str| json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"selector": {"matchLabels": {"app": app}}}});
+    let budgets = json!({"kind": "PodDisruptionBudgetList", "apiVersion": "policy/v1", "metadata": {},
+        "items": [budget("other", "a"), budget("web", "b")]});
     let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n"}});
     let evicted = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201});
     let world = world(vec![
@@ -193,11 +196,16 @@ async fn a_drain_names_the_budget_that_blocks_it() {
         ("GET /api/v1/pods?&fieldSelector=spec.nodeName%3Dn", 200, pods),
         ("POST /api/v1/namespaces/default/pods/a/eviction", 201, evicted),
         ("POST /api/v1/namespaces/default/pods/b/eviction", 429, blocked),
+        ("GET /apis/policy/v1/namespaces/default/poddisruptionbudgets", 200, budgets),
         ("PATCH /api/v1/nodes/n", 404, status(404, "gone")),
     ]);
     let access = access(&world);
     let DrainOutcome::Waiting(text) = access.drain(&sample_cluster(), "n").await.unwrap() else { panic!("done") };
     assert!(text.contains("default/a is ending") && text.contains("The disruption budget web needs 2"), "{text}");
-    assert!(!text.contains("default/d"));
+    assert!(!text.contains("default/d") && !text.contains("other"));
+    assert!(
+        text.starts_with("default/b must stay for now: PodDisruptionBudget default/web forbids its eviction"),
+        "{text}"
+    );
     assert_eq!(access.drain(&sample_cluster(), "n").await.unwrap(), DrainOutcome::Done);
 }

@@ -26,7 +26,10 @@ use sampan_store::model::{Fault, Outcome};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{API_PORT, pki::Pki};
-use crate::ports::{Dialer, Stream};
+use crate::{
+    certificate::CertifiedKey,
+    ports::{Dialer, Stream},
+};
 
 /// Time for opening a stream through the tunnel and for the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,8 +43,11 @@ const IDLE_MAX: usize = 2;
 /// # Errors
 /// Internal, when the stored certificates cannot be used.
 pub(crate) fn client(dialer: Arc<dyn Dialer>, machine_id: &str, pki: &Pki) -> Outcome<Client> {
-    let connector =
-        Connector { dialer, machine_id: machine_id.into(), tls: TlsConnector::from(Arc::new(tls_config(pki)?)) };
+    let connector = Connector {
+        dialer,
+        machine_id: machine_id.into(),
+        tls: TlsConnector::from(Arc::new(tls_config(&pki.cluster_ca.certificate, Some(&pki.admin))?)),
+    };
     let http: HttpClient<Connector, Body> = HttpClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -63,24 +69,25 @@ fn absolute(uri: &Uri) -> Result<Uri, tower::BoxError> {
     Ok(Uri::builder().scheme("https").authority(format!("127.0.0.1:{API_PORT}")).path_and_query(path).build()?)
 }
 
-fn tls_config(pki: &Pki) -> Outcome<ClientConfig> {
+/// TLS with a server that `authority` (PEM) signed, as `client`, or as nobody.
+pub(crate) fn tls_config(authority: &str, client: Option<&CertifiedKey>) -> Outcome<ClientConfig> {
     let unusable = |error: &dyn std::fmt::Display| {
         Fault::internal(format!("the cluster's stored certificates cannot be used: {error}"))
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pki.cluster_ca.certificate.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
         roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
     }
-    let chain = CertificateDer::pem_slice_iter(pki.admin.certificate.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(pki.admin.key.as_bytes()).map_err(|error| unusable(&error))?;
-    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| unusable(&error))
+        .with_root_certificates(roots);
+    let Some(client) = client else { return Ok(config.with_no_client_auth()) };
+    let chain = CertificateDer::pem_slice_iter(client.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(client.key.as_bytes()).map_err(|error| unusable(&error))?;
+    config.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))
 }
 
 #[derive(Clone)]

@@ -1,23 +1,28 @@
-//! What a managed control plane's machine must be: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
+//! What a control plane's machine must be: etcd, kube-apiserver, kube-controller-manager and kube-scheduler.
+//!
+//! Where the control plane has one machine, etcd has one member and speaks to nobody. Where it has several, each has a
+//! member, an API server that asks that member, and controllers of which one leads; see [`super::etcd_flags`].
 
 use std::net::Ipv4Addr;
 
+use jiff::SignedDuration;
 use sampan_agents::spec::{File, NodeSpec, Probe, Process};
 use sampan_store::model::{Cluster, Machine, Outcome};
 use serde_json::json;
 
 use super::{
     API_PORT,
+    etcd_flags::{self, client_url},
     kubeconfig::Kubeconfig,
+    parameters,
     parts::{PKI_DIR, command_line, component, environment, pair_files, pod_routes, process, public_file, secret_file},
     pki::{FRONT_PROXY_CLIENT, Pki, first_service_ip},
+    restore,
 };
 use crate::certificate::CertifiedKey;
 
 /// Time that a node may be silent before it counts as not ready. Kubelets report every 10 s; busy hosts are late at times.
 const NODE_GRACE: &str = "40s";
-/// Validity of the certificates that the cluster signs for kubelets.
-const SIGNED_VALID: &str = "8760h";
 
 /// Measured with an API server until the cluster's DNS answered, and idle (processor time; memory of all processes):
 /// 40 → 3.4 s and 295 MB; 80 → 2.9 s and 319 MB; 150 → 2.6 s and 337 MB, because a heap that was large stays scattered.
@@ -37,7 +42,9 @@ pub struct ControlPlaneInputs<'a> {
     pub pki: &'a Pki,
     /// The machine.
     pub machine: &'a Machine,
-    /// All workers of the cluster: webhooks and aggregated APIs are pods on them.
+    /// Validity of the certificates that the cluster signs for kubelets.
+    pub certificate_lifetime: SignedDuration,
+    /// All nodes of the cluster: webhooks and aggregated APIs are pods on them.
     pub workers: &'a [Machine],
 }
 
@@ -53,11 +60,23 @@ pub fn control_plane_spec(inputs: &ControlPlaneInputs<'_>) -> Outcome<NodeSpec> 
         sysctls: [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into(),
         registry_mirror: false,
         forwards: Vec::new(),
-        processes: vec![etcd(inputs), api_server(inputs)?, controllers(inputs)],
+        uplinks: Vec::new(),
+        payload: Vec::new(),
+        processes: processes(inputs)?,
     })
 }
 
-fn files(inputs: &ControlPlaneInputs<'_>) -> Vec<File> {
+/// A machine that is not a member of etcd yet, though others are, has nothing to run, unless etcd begins anew with it.
+pub(super) fn processes(inputs: &ControlPlaneInputs<'_>) -> Outcome<Vec<Process>> {
+    let usual = if inputs.machine.may_run_etcd() {
+        vec![etcd(inputs), api_server(inputs)?, controllers(inputs)]
+    } else {
+        Vec::new()
+    };
+    Ok(restore::processes(inputs.cluster, inputs.machine, usual))
+}
+
+pub(super) fn files(inputs: &ControlPlaneInputs<'_>) -> Vec<File> {
     let pki = inputs.pki;
     let mut files = vec![
         public_file(format!("{PKI_DIR}/client-ca.crt"), pki.client_authorities()),
@@ -122,22 +141,20 @@ fn local_kubeconfig(pki: &Pki, client: &CertifiedKey) -> String {
         .text()
 }
 
-fn pki_path(name: &str) -> String {
+pub(super) fn pki_path(name: &str) -> String {
     format!("{PKI_DIR}/{name}")
 }
 
 fn etcd(inputs: &ControlPlaneInputs<'_>) -> Process {
-    let peer = "https://127.0.0.1:2380".to_owned();
-    let client = "https://127.0.0.1:2379".to_owned();
-    let flags = [
-        ("name", inputs.machine.id.clone()),
+    let mut flags = match inputs.machine.etcd() {
+        None => etcd_flags::alone(inputs),
+        Some(member) => etcd_flags::among(inputs, member),
+    };
+    flags.extend([
         ("data-dir", "/var/lib/etcd/member".into()),
-        ("initial-cluster", format!("{}={peer}", inputs.machine.id)),
         ("initial-cluster-token", inputs.cluster.id.clone()),
-        ("initial-advertise-peer-urls", peer.clone()),
-        ("listen-peer-urls", peer),
-        ("listen-client-urls", format!("{client},unix://{ETCD_SOCKET}")),
-        ("advertise-client-urls", client),
+        ("listen-client-urls", format!("{},unix://{ETCD_SOCKET}", client_url())),
+        ("advertise-client-urls", client_url()),
         ("listen-metrics-urls", "http://127.0.0.1:2381".into()),
         ("cert-file", pki_path("etcd-server.crt")),
         ("key-file", pki_path("etcd-server.key")),
@@ -147,16 +164,14 @@ fn etcd(inputs: &ControlPlaneInputs<'_>) -> Process {
         ("peer-key-file", pki_path("etcd-peer.key")),
         ("peer-client-cert-auth", "true".into()),
         ("peer-trusted-ca-file", pki_path("etcd-ca.crt")),
-        // A single member has nobody to wait for: it elects itself within half a second, while the API server starts.
-        ("heartbeat-interval", "100".into()),
-        ("election-timeout", "500".into()),
         ("snapshot-count", "5000".into()),
         ("log-level", "warn".into()),
-    ];
-    let mut etcd = process("etcd", command_line(component(&inputs.cluster.version, "etcd"), flags));
+    ]);
+    let mut etcd = process("etcd", command_line(component(inputs.machine.version(inputs.cluster), "etcd"), flags));
     etcd.env = environment(HEAP_GROWTH, None);
     etcd.ready = Some(Probe::Http("http://127.0.0.1:2381/health".into()));
-    etcd.restart_on = ["etcd-server.crt", "etcd-peer.crt", "etcd-ca.crt"].into_iter().map(pki_path).collect();
+    // It reads its own certificates again for each connection.
+    etcd.restart_on = vec![pki_path("etcd-ca.crt")];
     etcd
 }
 
@@ -180,24 +195,24 @@ fn api_server(inputs: &ControlPlaneInputs<'_>) -> Outcome<Process> {
     flags.extend(token_flags(cluster));
     // Checked here, so that a broken record fails before a process does.
     first_service_ip(cluster)?;
-    let mut api = process("kube-apiserver", command_line(component(&cluster.version, "kube-apiserver"), flags));
+    let flags = with_parameters(flags, inputs, parameters::API_SERVER);
+    let program = component(inputs.machine.version(cluster), "kube-apiserver");
+    let mut api = process("kube-apiserver", command_line(program, flags));
     api.env = environment(HEAP_GROWTH, cluster.control_plane.timezone.as_deref());
     // Not `after` etcd: etcd accepts connections before it serves them, and the API server has a second of its own work
     // to do first.
-    api.wait_for = Some(Probe::Unix(ETCD_SOCKET.into()));
+    api.wait_for = Some(match inputs.machine.etcd() {
+        None => Probe::Unix(ETCD_SOCKET.into()),
+        // A member that has no vote or no leader yet refuses what the API server asks first.
+        Some(_) => Probe::Http("http://127.0.0.1:2381/readyz".into()),
+    });
     api.ready = Some(Probe::Http(format!("https://127.0.0.1:{API_PORT}/readyz")));
-    api.restart_on = [
-        "apiserver.crt",
-        "client-ca.crt",
-        "front-proxy-ca.crt",
-        "front-proxy-client.crt",
-        "kubelet-client.crt",
-        "sa.key",
-    ]
-    .into_iter()
-    .map(pki_path)
-    .chain(["/etc/kubernetes/encryption.json".to_owned(), "/etc/kubernetes/authentication.json".to_owned()])
-    .collect();
+    // It reads the certificates of its own that it shows again when they change, so that it need not be restarted for them.
+    api.restart_on = ["client-ca.crt", "front-proxy-ca.crt", "sa.key"]
+        .into_iter()
+        .map(pki_path)
+        .chain(["/etc/kubernetes/encryption.json".to_owned(), "/etc/kubernetes/authentication.json".to_owned()])
+        .collect();
     Ok(api)
 }
 
@@ -249,12 +264,33 @@ fn token_flags(cluster: &Cluster) -> Vec<(&'static str, String)> {
     flags
 }
 
+/// The flags with the parameters that users have set for the component; these go before our own.
+fn with_parameters<'a>(
+    mut flags: Vec<(&'a str, String)>,
+    inputs: &ControlPlaneInputs<'a>,
+    component: &str,
+) -> Vec<(&'a str, String)> {
+    let parameters = inputs.cluster.control_plane.parameters_of(&inputs.machine.id);
+    for (name, value) in parameters.get(component).into_iter().flatten() {
+        match flags.iter_mut().find(|(flag, _)| flag == name) {
+            Some((_, own)) => own.clone_from(value),
+            None => flags.push((name, value.clone())),
+        }
+    }
+    flags
+}
+
 /// kube-controller-manager and kube-scheduler in one process: they share one runtime and one heap, which saves 30 MB and
 /// 0.3 s of processor time at the start. When one ends, both are started again.
 fn controllers(inputs: &ControlPlaneInputs<'_>) -> Process {
     let cluster = inputs.cluster;
-    let mut command = command_line(component(&cluster.version, "kube-controllers"), controller_manager_flags(cluster));
-    command.extend(command_line("--".to_owned(), common_flags("/etc/kubernetes/scheduler.conf")));
+    // Where there are several, one of them leads: the others wait until it has been silent for 15 s.
+    let elect = inputs.machine.etcd().is_some();
+    let program = component(inputs.machine.version(cluster), "kube-controllers");
+    let flags = controller_manager_flags(inputs, elect).collect();
+    let mut command = command_line(program, with_parameters(flags, inputs, parameters::CONTROLLER_MANAGER));
+    let flags = common_flags("/etc/kubernetes/scheduler.conf", elect).into();
+    command.extend(command_line("--".to_owned(), with_parameters(flags, inputs, parameters::SCHEDULER)));
     let mut controllers = process("kube-controllers", command);
     // CronJobs without a zone of their own follow this process's.
     controllers.env = environment(HEAP_GROWTH, cluster.control_plane.timezone.as_deref());
@@ -266,8 +302,20 @@ fn controllers(inputs: &ControlPlaneInputs<'_>) -> Process {
     controllers
 }
 
-fn controller_manager_flags(cluster: &Cluster) -> impl Iterator<Item = (&'static str, String)> {
-    common_flags("/etc/kubernetes/controller-manager.conf").into_iter().chain([
+/// As Go's flags take it.
+fn duration(duration: SignedDuration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+fn controller_manager_flags(
+    inputs: &ControlPlaneInputs<'_>,
+    elect: bool,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let cluster = inputs.cluster;
+    common_flags("/etc/kubernetes/controller-manager.conf", elect).into_iter().chain([
         ("cluster-name", cluster.id.clone()),
         // The server itself gives each node its part of the pod network.
         ("allocate-node-cidrs", "false".into()),
@@ -277,7 +325,7 @@ fn controller_manager_flags(cluster: &Cluster) -> impl Iterator<Item = (&'static
         ("service-account-private-key-file", pki_path("sa.key")),
         ("cluster-signing-cert-file", pki_path("signing-ca.crt")),
         ("cluster-signing-key-file", pki_path("ca.key")),
-        ("cluster-signing-duration", SIGNED_VALID.into()),
+        ("cluster-signing-duration", duration(inputs.certificate_lifetime)),
         ("use-service-account-credentials", "true".into()),
         ("node-monitor-grace-period", NODE_GRACE.into()),
         // Each controller has a service account of its own, which is looked up at the start: at the default of 20 requests
@@ -288,13 +336,13 @@ fn controller_manager_flags(cluster: &Cluster) -> impl Iterator<Item = (&'static
 }
 
 /// Flags of kube-controller-manager and kube-scheduler alike.
-fn common_flags(kubeconfig: &str) -> [(&'static str, String); 6] {
+fn common_flags(kubeconfig: &str, elect: bool) -> [(&'static str, String); 6] {
     [
         ("kubeconfig", kubeconfig.to_owned()),
         ("bind-address", "127.0.0.1".into()),
         ("tls-cert-file", pki_path("local-server.crt")),
         ("tls-private-key-file", pki_path("local-server.key")),
-        ("leader-elect", "false".into()),
+        ("leader-elect", elect.to_string()),
         ("profiling", "false".into()),
     ]
 }

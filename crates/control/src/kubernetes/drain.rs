@@ -4,12 +4,16 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client,
     api::{EvictParams, ListParams, Patch, PatchParams},
+    core::Status,
 };
 use sampan_store::model::Outcome;
 use serde_json::json;
 
-use super::access::{CALL_TIMEOUT, call, fault, timed_out};
-use crate::ports::DrainOutcome;
+use super::{
+    access::{CALL_TIMEOUT, call, fault, timed_out},
+    budgets::Budgets,
+};
+use crate::ports::{BLOCKED_BY, DrainOutcome};
 
 /// Evictions per round; the next round goes on.
 const EVICTIONS_MAX: usize = 100;
@@ -30,9 +34,12 @@ pub(crate) async fn drain(client: &Client, node: &str) -> Outcome<DrainOutcome> 
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let list = call(&format!("the pods of node {node}"), pods.list(&on_node)).await?;
     let mut waiting = Vec::new();
+    let mut budgets = Budgets::default();
     for pod in list.items.iter().filter(|pod| must_leave(pod)).take(EVICTIONS_MAX) {
-        waiting.extend(evict(client, pod).await?);
+        waiting.extend(evict(client, pod, &mut budgets).await?);
     }
+    // What is blocked is what people have to know first.
+    waiting.sort_by_key(|text| !text.contains(BLOCKED_BY));
     Ok(if waiting.is_empty() { DrainOutcome::Done } else { DrainOutcome::Waiting(summary(&waiting)) })
 }
 
@@ -51,7 +58,7 @@ async fn cordon(client: &Client, node: &str) -> Outcome<bool> {
 
 /// Whether the pod has to be gone before the node may go. Pods of daemon sets would come back at once; mirror pods and
 /// finished ones have nothing to move.
-fn must_leave(pod: &Pod) -> bool {
+pub(crate) fn must_leave(pod: &Pod) -> bool {
     let metadata = &pod.metadata;
     let of_daemon_set = metadata
         .owner_references
@@ -64,7 +71,7 @@ fn must_leave(pod: &Pod) -> bool {
 }
 
 /// Evicts the pod; answers what is still to be waited for.
-async fn evict(client: &Client, pod: &Pod) -> Outcome<Option<String>> {
+async fn evict(client: &Client, pod: &Pod, budgets: &mut Budgets) -> Outcome<Option<String>> {
     let metadata = &pod.metadata;
     let namespace = metadata.namespace.as_deref().unwrap_or("default");
     let name = metadata.name.as_deref().unwrap_or_default();
@@ -77,18 +84,29 @@ async fn evict(client: &Client, pod: &Pod) -> Outcome<Option<String>> {
         Ok(Ok(_)) => Ok(Some(format!("{what} is ending"))),
         Ok(Err(kube::Error::Api(status))) => match status.code {
             404 => Ok(None),
-            // The first cause names the disruption budget.
-            429 => {
-                let cause = status.details.as_ref().and_then(|details| details.causes.first());
-                let why = cause.map_or(status.message.as_str(), |cause| cause.message.as_str());
-                Ok(Some(format!("{what} must stay for now: {why}")))
+            // A budget forbids it; or several cover the pod, which the API server does not evict then.
+            // The names only inform: without them the drain goes on.
+            429 | 500 => {
+                let names = budgets.covering(client, namespace, pod).await.unwrap_or_default();
+                Ok(Some(refused(&what, &status, &names)))
             }
-            // For example: its namespace is being deleted, or several budgets cover it.
+            // For example: its namespace is being deleted.
             _ => Ok(Some(format!("{what} cannot be evicted: {}", status.message))),
         },
         Ok(Err(error)) => Err(fault(&what, &error)),
         Err(_) => Err(timed_out(&what)),
     }
+}
+
+/// Why a pod stays: the budgets that cover it, and what the API server says.
+fn refused(what: &str, status: &Status, budgets: &[String]) -> String {
+    let cause = status.details.as_ref().and_then(|details| details.causes.first());
+    let why = cause.map_or(status.message.as_str(), |cause| cause.message.as_str());
+    if budgets.is_empty() {
+        return format!("{what} must stay for now: {why}");
+    }
+    let names: Vec<String> = budgets.iter().map(|name| format!("{BLOCKED_BY}{name}")).collect();
+    format!("{what} must stay for now: {} forbids its eviction ({why})", names.join(" and "))
 }
 
 fn summary(waiting: &[String]) -> String {

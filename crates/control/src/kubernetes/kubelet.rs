@@ -3,8 +3,9 @@
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
-use super::{containerd::SOCKET, facts::proxy_backend, parts::PKI_DIR, worker::WorkerInputs};
+use super::{containerd::SOCKET, facts::proxy_backend, master::role_taint, parts::PKI_DIR, worker::WorkerInputs};
 
+const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 /// More pods than this on one node help nobody.
 const PODS_MAX: u32 = 256;
 /// What the kubelet keeps free, in bytes, before it evicts pods.
@@ -23,14 +24,8 @@ pub(crate) fn kubelet_config(inputs: &WorkerInputs<'_>, own_pods: Ipv4Net) -> Va
     let network = &inputs.cluster.network;
     let static_cpus = inputs.pool.and_then(|pool| pool.cpu_policy.as_deref()) == Some("static");
     let reserved = reserved(inputs, static_cpus);
-    let taints: Vec<Value> = inputs
-        .pool
-        .iter()
-        .flat_map(|pool| &pool.taints)
-        .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}))
-        .collect();
     json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "apiVersion": API_VERSION,
         "kind": "KubeletConfiguration",
         "authentication": {
             "anonymous": {"enabled": false},
@@ -51,7 +46,6 @@ pub(crate) fn kubelet_config(inputs: &WorkerInputs<'_>, own_pods: Ipv4Net) -> Va
         "clusterDomain": network.cluster_domain,
         "resolvConf": super::worker::RESOLV_CONF,
         "providerID": format!("{}.{}", inputs.machine.region_id, inputs.machine.id),
-        "registerWithTaints": taints,
         "maxPods": max_pods(own_pods),
         "cpuManagerPolicy": if static_cpus { "static" } else { "none" },
         "systemReserved": {"cpu": format!("{}m", reserved.cpu_millis)},
@@ -74,6 +68,16 @@ pub(crate) fn kubelet_config(inputs: &WorkerInputs<'_>, own_pods: Ipv4Net) -> Va
         "containerLogMaxFiles": 3,
         "oomScoreAdj": if inputs.facts.can_lower_oom_score { -999 } else { 0 },
     })
+}
+
+/// The part of the `KubeletConfiguration` that only matters when the node is registered, for a file of its own: the kubelet
+/// need not start again, and be not Ready meanwhile, because a pool's taints changed.
+pub(crate) fn registration_config(inputs: &WorkerInputs<'_>) -> Value {
+    let own = inputs.machine.is_control_plane_of(&inputs.cluster.id).then(role_taint);
+    let taints = inputs.pool.iter().flat_map(|pool| &pool.taints).chain(&own);
+    let taints: Vec<Value> =
+        taints.map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect})).collect();
+    json!({"apiVersion": API_VERSION, "kind": "KubeletConfiguration", "registerWithTaints": taints})
 }
 
 struct Reserved {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use sampan_store::model::{Cluster, Machine, NodePool};
 
+use super::master::ROLE_LABELS;
+
 /// Label with the id of a node's pool.
 const POOL_LABEL: &str = "alibabacloud.com/nodepool-id";
 /// Label with the id of a node's machine.
-const INSTANCE_LABEL: &str = "alibabacloud.com/instance-id";
+pub(crate) const INSTANCE_LABEL: &str = "alibabacloud.com/instance-id";
 /// The reserved domains' names that kubelets may set nevertheless, by upstream's rule.
 const KUBELET_MAY_SET: [&str; 8] = [
     "beta.kubernetes.io/arch",
@@ -57,6 +59,9 @@ pub fn node_labels(cluster: &Cluster, pool: Option<&NodePool>, machine: &Machine
         if !value.is_empty() && is_label_value(value) {
             wanted.insert(name.to_owned(), value.to_owned());
         }
+    }
+    if machine.is_control_plane_of(&cluster.id) {
+        wanted.extend(ROLE_LABELS.map(|name| (name.to_owned(), String::new())));
     }
     let (registered, settled) = wanted.into_iter().partition(|(name, _)| kubelet_may_set(name));
     NodeLabels { registered, settled, refused }

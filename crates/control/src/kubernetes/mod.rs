@@ -10,18 +10,32 @@ pub mod access;
 mod addons;
 mod apply;
 mod approval;
+mod budgets;
 mod connect;
 mod containerd;
 mod control_plane;
 mod drain;
+pub mod etcd;
+mod etcd_flags;
 mod facts;
+mod gateway;
+mod health;
 mod kubeconfig;
 mod kubelet;
 mod labels;
+mod master;
+mod members;
 mod network;
 mod nodes;
+pub mod parameters;
 mod parts;
 mod pki;
+mod quantity;
+mod reissue;
+mod renewal;
+mod restore;
+mod snapshot;
+mod survey;
 pub mod user_ca;
 pub mod vault;
 mod watch;
@@ -34,12 +48,19 @@ pub use facts::{HostFacts, ProxyBackend, proxy_backend};
 pub use kubeconfig::Kubeconfig;
 pub use kubelet::max_pods;
 pub use labels::{NodeLabels, node_labels};
-pub use pki::{ADMINISTRATORS, NodeCertificates, Pki, TokenKey, generate, node_certificates, user_certificate};
+pub use master::master_spec;
+pub(crate) use master::role_taint;
+pub use pki::{
+    ADMINISTRATORS, LEAF_VALID, NodeCertificates, Pki, TokenKey, generate, node_certificates, reissue, user_certificate,
+};
+pub(crate) use restore::restore_process;
 pub use worker::{WorkerInputs, worker_spec};
 
+/// Suffix of the volume that has etcd's data.
+pub const ETCD_VOLUME: &str = "etcd";
 /// Volumes of a control plane's machine beside those that every machine has: where it has them, and their suffixes.
 pub const CONTROL_PLANE_VOLUMES: [(&str, &str); 3] =
-    [("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet"), ("/var/lib/etcd", "etcd")];
+    [("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet"), ("/var/lib/etcd", ETCD_VOLUME)];
 /// The same of a worker's.
 pub const WORKER_VOLUMES: [(&str, &str); 2] = [("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")];
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     access::call,
-    labels::{is_label_name, is_label_value},
+    labels::{INSTANCE_LABEL, is_label_name, is_label_value},
 };
 use crate::ports::{NodeReadiness, NodeView, NodeWanted};
 
@@ -36,6 +36,7 @@ pub(crate) fn view(node: &Node) -> NodeView {
         ready: readiness,
         heard: ready.and_then(|condition| condition.last_heartbeat_time.as_ref()).map(|time| time.0),
         message,
+        machine_id: node.metadata.labels.as_ref().and_then(|labels| labels.get(INSTANCE_LABEL).cloned()),
         cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
         pod_cidr: spec.and_then(|spec| spec.pod_cidr.clone()),
         kubelet_version: status
@@ -67,8 +68,14 @@ fn missing(node: &Node, wanted: &NodeWanted) -> Option<Value> {
         spec.insert("podCIDR".to_owned(), json!(cidr));
         spec.insert("podCIDRs".to_owned(), json!([cidr]));
     }
+    if wanted.unschedulable && current.and_then(|spec| spec.unschedulable) != Some(true) {
+        spec.insert("unschedulable".to_owned(), json!(true));
+    }
     let old_taints: &[Taint] = current.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let mut taints = old_taints.to_vec();
+    taints.retain(|taint| {
+        !wanted.retired_taints.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect)
+    });
     for (key, value, effect) in &wanted.taints {
         let value = (!value.is_empty()).then(|| value.clone());
         match taints.iter_mut().find(|taint| taint.key == *key && taint.effect == *effect) {
@@ -80,7 +87,7 @@ fn missing(node: &Node, wanted: &NodeWanted) -> Option<Value> {
         spec.insert("taints".to_owned(), json!(taints));
     }
     let have = node.metadata.labels.as_ref();
-    let labels: Map<String, Value> = wanted
+    let mut labels: Map<String, Value> = wanted
         .labels
         .iter()
         // A label that Kubernetes refuses must not keep the others from being set.
@@ -88,6 +95,8 @@ fn missing(node: &Node, wanted: &NodeWanted) -> Option<Value> {
         .filter(|(name, value)| have.and_then(|labels| labels.get(name)) != Some(value))
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
+    let gone = wanted.retired_labels.iter().filter(|name| have.is_some_and(|labels| labels.contains_key(*name)));
+    labels.extend(gone.map(|name| (name.clone(), Value::Null)));
     if spec.is_empty() && labels.is_empty() {
         return None;
     }
@@ -112,6 +121,7 @@ mod tests {
             pod_cidr: Some("10.0.1.0/24".into()),
             labels: vec![("a".into(), "1".into()), ("no label".into(), "1".into())],
             taints: vec![("k".into(), String::new(), "NoSchedule".into())],
+            ..NodeWanted::default()
         };
         let fresh = node(json!({
             "metadata": {"resourceVersion": "7"},
@@ -134,6 +144,31 @@ mod tests {
             "spec": {"podCIDR": "10.0.1.0/24", "taints": [{"key": "k", "effect": "NoSchedule"}]},
         }));
         assert_eq!(missing(&settled, &wanted), None);
+    }
+
+    #[test]
+    fn what_the_pool_no_longer_has_is_taken_away_and_nothing_else() {
+        let wanted = NodeWanted {
+            labels: vec![("a".into(), "2".into())],
+            retired_labels: vec!["old".into(), "never-there".into()],
+            retired_taints: vec![("k".into(), "NoSchedule".into())],
+            unschedulable: true,
+            ..NodeWanted::default()
+        };
+        let now = node(json!({
+            "metadata": {"resourceVersion": "7", "labels": {"a": "1", "old": "x", "mine": "y"}},
+            "spec": {"taints": [
+                {"key": "k", "effect": "NoSchedule", "value": "v"}, {"key": "k", "effect": "NoExecute"},
+            ]},
+        }));
+        let patch = missing(&now, &wanted).unwrap();
+        assert_eq!(patch["metadata"]["labels"], json!({"a": "2", "old": null}));
+        assert_eq!(patch["spec"], json!({"unschedulable": true, "taints": [{"key": "k", "effect": "NoExecute"}]}));
+        let after = node(json!({
+            "metadata": {"labels": {"a": "2", "mine": "y"}},
+            "spec": {"unschedulable": true, "taints": [{"key": "k", "effect": "NoExecute"}]},
+        }));
+        assert_eq!(missing(&after, &wanted), None);
     }
 
     #[test]

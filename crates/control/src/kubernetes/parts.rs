@@ -32,11 +32,16 @@ pub(crate) fn environment(heap_growth: u32, timezone: Option<&str>) -> BTreeMap<
     env
 }
 
+/// Whether machines of the VPC reach it without a router. A host that is elsewhere cannot be a next hop.
+fn is_on_link(machine: &Machine) -> bool {
+    machine.host.as_ref().is_none_or(|host| host.on_link)
+}
+
 /// Routes to the pods of these workers, as seen from `own` (which needs none to itself).
 pub(crate) fn pod_routes(own: &Machine, workers: &[Machine]) -> Vec<Route> {
     let mut routes: Vec<Route> = workers
         .iter()
-        .filter(|worker| worker.id != own.id)
+        .filter(|worker| worker.id != own.id && is_on_link(worker) && is_on_link(own))
         .filter_map(|worker| {
             let destination = worker.membership.as_ref()?.pod_cidr?;
             Some(Route { destination, via: worker.ip })

@@ -17,8 +17,8 @@ use crate::certificate::{CertifiedKey, Leaf, Usage, authority, issue, signing_ke
 
 /// Validity of authorities.
 const AUTHORITY_VALID: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-/// Validity of the control plane's and the nodes' first certificates.
-const LEAF_VALID: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// Validity of the control plane's and the nodes' certificates, unless the installation says otherwise.
+pub const LEAF_VALID: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// The group that may do everything.
 pub const ADMINISTRATORS: &str = "system:masters";
 
@@ -70,6 +70,9 @@ pub struct Pki {
     pub service_account: TokenKey,
     /// 32 random bytes, base64: encrypts Secrets in etcd.
     pub encryption_key: String,
+    /// Addresses of the control plane that the certificates name; empty: those of its one machine.
+    #[serde(default)]
+    pub control_planes: Vec<Ipv4Addr>,
 }
 
 impl fmt::Debug for Pki {
@@ -135,7 +138,6 @@ pub fn generate(
     user_ca: Option<&str>,
 ) -> Outcome<Pki> {
     let ca_expires = later(now, AUTHORITY_VALID)?;
-    let expires = later(now, LEAF_VALID)?;
     let (cluster_ca, trusted_clients) = match user_ca.map(|text| user_ca::parse(text, now)).transpose()? {
         Some(UserCa::Authority(given)) => (given, None),
         Some(UserCa::TrustedClients(bundle)) => (authority("kubernetes", now, ca_expires)?, Some(bundle)),
@@ -143,6 +145,60 @@ pub fn generate(
     };
     let front_proxy_ca = authority("kubernetes-front-proxy-ca", now, ca_expires)?;
     let etcd_ca = authority("etcd-ca", now, ca_expires)?;
+    let (private, public) = signing_key_pair()?;
+    let lasting = Lasting {
+        cluster_ca,
+        trusted_clients,
+        front_proxy_ca,
+        etcd_ca,
+        service_account: TokenKey { private, public },
+        encryption_key: new_encryption_key()?,
+    };
+    issue_all(lasting, cluster, control_plane_ips, now, LEAF_VALID)
+}
+
+/// The same authorities and keys with new certificates under them, for a control plane that has these addresses.
+///
+/// # Errors
+/// As [`generate`].
+pub fn reissue(
+    pki: &Pki,
+    cluster: &Cluster,
+    control_plane_ips: &[Ipv4Addr],
+    now: Timestamp,
+    lifetime: SignedDuration,
+) -> Outcome<Pki> {
+    let pki = pki.clone();
+    let lasting = Lasting {
+        cluster_ca: pki.cluster_ca,
+        trusted_clients: pki.trusted_clients,
+        front_proxy_ca: pki.front_proxy_ca,
+        etcd_ca: pki.etcd_ca,
+        service_account: pki.service_account,
+        encryption_key: pki.encryption_key,
+    };
+    issue_all(lasting, cluster, control_plane_ips, now, lifetime)
+}
+
+/// What stays the same for a cluster's whole life.
+struct Lasting {
+    cluster_ca: CertifiedKey,
+    trusted_clients: Option<String>,
+    front_proxy_ca: CertifiedKey,
+    etcd_ca: CertifiedKey,
+    service_account: TokenKey,
+    encryption_key: String,
+}
+
+fn issue_all(
+    lasting: Lasting,
+    cluster: &Cluster,
+    control_plane_ips: &[Ipv4Addr],
+    now: Timestamp,
+    lifetime: SignedDuration,
+) -> Outcome<Pki> {
+    let expires = later(now, lifetime)?;
+    let Lasting { cluster_ca, trusted_clients, front_proxy_ca, etcd_ca, service_account, encryption_key } = lasting;
     let client = |ca: &CertifiedKey, common_name: &str, organization: Option<&str>| {
         issue(ca, &Leaf { common_name, organization, names: &[], usage: Usage::Client, now, expires })
     };
@@ -150,7 +206,6 @@ pub fn generate(
         issue(ca, &Leaf { common_name, organization: None, names, usage, now, expires })
     };
     let etcd_names = etcd_names(control_plane_ips);
-    let (private, public) = signing_key_pair()?;
     Ok(Pki {
         etcd_server: server(&etcd_ca, "etcd", &etcd_names, Usage::Peer)?,
         etcd_peer: server(&etcd_ca, "etcd-peer", &etcd_names, Usage::Peer)?,
@@ -168,8 +223,9 @@ pub fn generate(
         local_server: server(&cluster_ca, "localhost", &["localhost".into(), "127.0.0.1".into()], Usage::Server)?,
         metrics_server: server(&cluster_ca, "metrics-server", &metrics_server_names(), Usage::Server)?,
         admin: client(&cluster_ca, "sampan-server", Some(ADMINISTRATORS))?,
-        service_account: TokenKey { private, public },
-        encryption_key: new_encryption_key()?,
+        service_account,
+        encryption_key,
+        control_planes: control_plane_ips.to_vec(),
         cluster_ca,
         trusted_clients,
         front_proxy_ca,
@@ -187,7 +243,21 @@ pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 /// # Errors
 /// Internal, when the stored authority is unusable.
 pub fn node_certificates(pki: &Pki, node_name: &str, ip: Ipv4Addr, now: Timestamp) -> Outcome<NodeCertificates> {
-    let expires = later(now, LEAF_VALID)?;
+    lasting_node_certificates(pki, node_name, ip, now, LEAF_VALID)
+}
+
+/// The same, valid for `lifetime`.
+///
+/// # Errors
+/// As [`node_certificates`].
+pub(super) fn lasting_node_certificates(
+    pki: &Pki,
+    node_name: &str,
+    ip: Ipv4Addr,
+    now: Timestamp,
+    lifetime: SignedDuration,
+) -> Outcome<NodeCertificates> {
+    let expires = later(now, lifetime)?;
     let user = format!("system:node:{node_name}");
     // Exactly what the kubelet itself would ask for, or it would renew the certificate at once.
     let names = [node_name.to_owned(), ip.to_string()];
@@ -223,7 +293,7 @@ pub(crate) fn first_service_ip(cluster: &Cluster) -> Outcome<Ipv4Addr> {
     network.hosts().next().ok_or_else(|| Fault::internal(format!("the service network {network} has no address")))
 }
 
-fn api_server_names(cluster: &Cluster, control_plane_ips: &[Ipv4Addr]) -> Outcome<Vec<String>> {
+pub(super) fn api_server_names(cluster: &Cluster, control_plane_ips: &[Ipv4Addr]) -> Outcome<Vec<String>> {
     let domain = &cluster.network.cluster_domain;
     let mut names: Vec<String> =
         ["localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
@@ -244,7 +314,7 @@ fn metrics_server_names() -> Vec<String> {
     ["metrics-server", "metrics-server.kube-system", "metrics-server.kube-system.svc"].map(String::from).into()
 }
 
-fn etcd_names(control_plane_ips: &[Ipv4Addr]) -> Vec<String> {
+pub(super) fn etcd_names(control_plane_ips: &[Ipv4Addr]) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     names.extend(control_plane_ips.iter().map(Ipv4Addr::to_string));
     names
@@ -256,6 +326,6 @@ fn new_encryption_key() -> Outcome<String> {
     Ok(STANDARD.encode(key))
 }
 
-fn later(now: Timestamp, by: SignedDuration) -> Outcome<Timestamp> {
+pub(super) fn later(now: Timestamp, by: SignedDuration) -> Outcome<Timestamp> {
     now.checked_add(by).map_err(|error| Fault::internal(format!("the clock shows {now}: {error}")))
 }

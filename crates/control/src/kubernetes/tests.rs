@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sampan_agents::spec::{NodeSpec, Probe, Process};
-use sampan_store::model::{Cluster, Machine, NodePool, Tag, Taint, Timestamp};
+use sampan_store::model::{Cluster, EtcdStage, Machine, NodePool, Tag, Taint, Timestamp};
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -231,6 +231,7 @@ fn has_flag(process: &Process, flag: &str) -> bool {
 fn control_plane(cluster: &Cluster) -> NodeSpec {
     let pki = sample_pki();
     let inputs = ControlPlaneInputs {
+        certificate_lifetime: LEAF_VALID,
         cluster,
         pki: &pki,
         machine: &sample_control_plane(),
@@ -244,11 +245,12 @@ fn worker(cluster: &Cluster, pool: &NodePool, facts: &HostFacts) -> NodeSpec {
     let own = sample_worker(1);
     let name = &own.membership.as_ref().unwrap().node_name;
     let inputs = WorkerInputs {
+        certificate_lifetime: LEAF_VALID,
         cluster,
         pki: &pki,
         certificates: &node_certificates(&pki, name, own.ip, now()).unwrap(),
         machine: &own,
-        control_plane_ip: sample_control_plane().ip,
+        control_planes: &[sample_control_plane().ip],
         pool: Some(pool),
         workers: &[sample_worker(1), sample_worker(2), sample_worker(3)],
         images: &sample_images(),
@@ -297,7 +299,7 @@ fn every_file_that_a_control_plane_names_is_there() {
     assert_eq!(paths.len(), spec.files.len());
     let flags = spec.processes.iter().flat_map(|process| &process.command);
     for path in flags.filter_map(|word| word.split_once("=/etc/")).map(|(_, rest)| format!("/etc/{rest}")) {
-        assert!(paths.contains(path.as_str()), "{path}");
+        assert!(has_path(&paths, &path), "{path}");
     }
     for path in spec.processes.iter().flat_map(|process| &process.restart_on) {
         assert!(paths.contains(path.as_str()), "{path}");
@@ -306,6 +308,39 @@ fn every_file_that_a_control_plane_names_is_there() {
         let secret = content(&spec, &file.path).contains("PRIVATE KEY") || file.path.ends_with(".conf");
         assert_eq!(file.mode & 0o077 == 0, secret || file.path.ends_with("encryption.json"), "{}", file.path);
     }
+}
+
+/// Whether it is a file of the specification, or the directory of some.
+fn has_path(paths: &BTreeSet<&str>, path: &str) -> bool {
+    paths.iter().any(|file| *file == path || file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
+}
+
+fn registered_taints(spec: &NodeSpec) -> Value {
+    let config: Value = serde_json::from_str(&content(spec, "/etc/kubernetes/kubelet.d/registration.conf")).unwrap();
+    config["registerWithTaints"].clone()
+}
+
+#[test]
+fn labels_tags_and_taints_restart_no_kubelet() {
+    let cluster = sample_cluster();
+    let before = worker(&cluster, &sample_pool(), &sample_facts());
+    let mut pool = sample_pool();
+    pool.taints = vec![Taint { key: "only".into(), value: "us".into(), effect: "NoSchedule".into() }];
+    pool.labels = vec![tag("team", "a")];
+    let after = worker(&Cluster { tags: vec![tag("cost", "lab")], ..cluster }, &pool, &sample_facts());
+    assert_ne!(registered_taints(&before), registered_taints(&after));
+    assert_ne!(process(&before, "kubelet").start_arguments, process(&after, "kubelet").start_arguments);
+    // What the agent starts a process again for: its line and environment, and the files that it names.
+    let started_from = |spec: &NodeSpec| -> Vec<(Process, Vec<String>)> {
+        // Each sample has keys and certificates of its own.
+        let is_own = |path: &&String| path.ends_with(".crt") || path.ends_with(".conf");
+        let files = |process: &Process| {
+            process.restart_on.iter().filter(|path| !is_own(path)).map(|path| content(spec, path)).collect()
+        };
+        let without = |process: &Process| Process { start_arguments: Vec::new(), ..process.clone() };
+        spec.processes.iter().map(|process| (without(process), files(process))).collect()
+    };
+    assert_eq!(started_from(&before), started_from(&after));
 }
 
 #[test]
@@ -322,10 +357,10 @@ fn a_worker_follows_machine_pool_and_host() {
     assert_eq!(config["cpuManagerPolicy"], "static");
     assert_eq!(config["systemReserved"]["cpu"], "6000m");
     assert_eq!(config["evictionHard"]["memory.available"], ((24u64 << 30) + (100 << 20)).to_string());
-    assert_eq!(config["registerWithTaints"], json!([{"key": "only", "value": "us", "effect": "NoSchedule"}]));
+    assert_eq!(registered_taints(&spec), json!([{"key": "only", "value": "us", "effect": "NoSchedule"}]));
     let kubelet = process(&spec, "kubelet");
     assert!(has_flag(kubelet, "--hostname-override=cn-beijing.10.200.0.11"));
-    let labels = kubelet.command.iter().find(|word| word.starts_with("--node-labels=")).unwrap();
+    let labels = kubelet.start_arguments.iter().find(|word| word.starts_with("--node-labels=")).unwrap();
     assert!(labels.contains("team=a") && labels.contains("topology.kubernetes.io/zone=cn-beijing-a"));
     assert!(!labels.contains("node-role"));
     assert!(kubelet.after.contains(&"user-data".to_owned()));
@@ -348,11 +383,12 @@ fn the_same_inputs_give_the_same_specification() {
     let certificates = node_certificates(&pki, "n", own.ip, now()).unwrap();
     let build = |workers: &[Machine]| {
         let inputs = WorkerInputs {
+            certificate_lifetime: LEAF_VALID,
             cluster: &cluster,
             pki: &pki,
             certificates: &certificates,
             machine: &own,
-            control_plane_ip: sample_control_plane().ip,
+            control_planes: &[sample_control_plane().ip],
             pool: Some(&pool),
             workers,
             images: &sample_images(),
@@ -371,11 +407,12 @@ fn a_machine_without_pod_addresses_is_no_worker() {
     let pki = sample_pki();
     let machine = sample_control_plane();
     let inputs = WorkerInputs {
+        certificate_lifetime: LEAF_VALID,
         cluster: &sample_cluster(),
         pki: &pki,
         certificates: &node_certificates(&pki, "n", machine.ip, now()).unwrap(),
         machine: &machine,
-        control_plane_ip: sample_control_plane().ip,
+        control_planes: &[sample_control_plane().ip],
         pool: None,
         workers: &[],
         images: &sample_images(),
@@ -384,4 +421,116 @@ fn a_machine_without_pod_addresses_is_no_worker() {
         memory_bytes: None,
     };
     assert!(worker_spec(&inputs).unwrap_err().message.contains("i-cp"));
+}
+
+/// A master at 10.200.0.2, the first of three.
+fn sample_master(stage: EtcdStage) -> Machine {
+    let peers: Vec<Ipv4Addr> = (2..5).map(|last| Ipv4Addr::new(10, 200, 0, last)).collect();
+    let membership = json!({
+        "cluster_id": "c0123", "node_pool_id": null, "role": "Master", "node_name": "cn-beijing.10.200.0.2",
+        "pod_cidr": "172.20.9.0/25", "task_id": "T-1", "etcd": {"stage": stage, "peers": peers},
+    });
+    machine("i-m", peers[0], membership)
+}
+
+fn master(stage: EtcdStage) -> NodeSpec {
+    let pki = sample_pki();
+    let own = sample_master(stage);
+    let mut cluster = sample_cluster();
+    cluster.cluster_type = sampan_store::model::ClusterType::Kubernetes;
+    let inputs = WorkerInputs {
+        certificate_lifetime: LEAF_VALID,
+        cluster: &cluster,
+        pki: &pki,
+        certificates: &node_certificates(&pki, "cn-beijing.10.200.0.2", own.ip, now()).unwrap(),
+        machine: &own,
+        control_planes: &[],
+        pool: None,
+        workers: &[sample_worker(1), sample_worker(2)],
+        images: &sample_images(),
+        facts: &sample_facts(),
+        cpu_millis: Some(2000),
+        memory_bytes: Some(8 << 30),
+    };
+    master_spec(&inputs).unwrap()
+}
+
+#[test]
+fn a_lone_etcd_speaks_to_nobody() {
+    let spec = control_plane(&sample_cluster());
+    let etcd = process(&spec, "etcd");
+    for flag in [
+        "--name=i-cp",
+        "--initial-cluster=i-cp=https://127.0.0.1:2380",
+        "--listen-peer-urls=https://127.0.0.1:2380",
+        "--election-timeout=500",
+    ] {
+        assert!(has_flag(etcd, flag), "{flag}: {:?}", etcd.command);
+    }
+    assert!(has_flag(process(&spec, "kube-controllers"), "--leader-elect=false"));
+}
+
+#[test]
+fn a_master_is_a_part_of_the_control_plane_and_a_node() {
+    let spec = master(EtcdStage::Founder);
+    let etcd = process(&spec, "etcd");
+    let peers = "etcd-10-200-0-2=https://10.200.0.2:2380,etcd-10-200-0-3=https://10.200.0.3:2380,\
+                 etcd-10-200-0-4=https://10.200.0.4:2380";
+    for flag in [
+        "--name=etcd-10-200-0-2",
+        &format!("--initial-cluster={peers}"),
+        "--initial-cluster-state=new",
+        "--listen-peer-urls=https://10.200.0.2:2380",
+        "--peer-client-cert-auth=true",
+    ] {
+        assert!(has_flag(etcd, flag), "{flag}: {:?}", etcd.command);
+    }
+    let joined = master(EtcdStage::Joined);
+    assert!(has_flag(process(&joined, "etcd"), "--initial-cluster-state=existing"));
+    let controllers = process(&spec, "kube-controllers");
+    assert_eq!(controllers.command.iter().filter(|word| *word == "--leader-elect=true").count(), 2);
+    assert!(content(&spec, "/etc/kubernetes/kubelet.conf").contains("https://127.0.0.1:6443"));
+    assert_eq!(process(&spec, "kubelet").wait_for, Some(Probe::Http("https://127.0.0.1:6443/livez".into())));
+    let taint = json!([{"key": "node-role.kubernetes.io/control-plane", "value": "", "effect": "NoSchedule"}]);
+    assert_eq!(registered_taints(&spec), taint);
+    let paths: BTreeSet<&str> = spec.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths.len(), spec.files.len(), "no file twice");
+    let names: BTreeSet<&str> = spec.processes.iter().map(|process| process.name.as_str()).collect();
+    assert_eq!(names.len(), spec.processes.len(), "no process twice");
+    let flags = spec.processes.iter().flat_map(|process| &process.command);
+    for path in flags.filter_map(|word| word.split_once("=/etc/kubernetes/")).map(|(_, rest)| rest) {
+        assert!(has_path(&paths, &format!("/etc/kubernetes/{path}")), "{path}");
+    }
+}
+
+#[test]
+fn a_master_that_is_no_member_yet_runs_no_control_plane() {
+    for stage in [EtcdStage::Clearing, EtcdStage::Adding] {
+        let spec = master(stage);
+        assert!(spec.processes.iter().all(|process| !process.name.starts_with("kube-api") && process.name != "etcd"));
+        assert!(spec.processes.iter().any(|process| process.name == "kubelet"));
+    }
+}
+
+#[test]
+fn certificates_name_all_machines_of_a_control_plane_that_was_widened() {
+    let cluster = sample_cluster();
+    let mut pki = sample_pki();
+    let ips: Vec<Ipv4Addr> = (2..5).map(|last| Ipv4Addr::new(10, 200, 0, last)).collect();
+    assert!(reissue::names_all(&pki, &ips[..1]) && !reissue::names_all(&pki, &ips));
+    // Made before addresses were noted.
+    pki.control_planes.clear();
+    assert!(reissue::names_all(&pki, &ips[..1]) && !reissue::names_all(&pki, &ips));
+    let wide = reissue::reissued(&pki, &cluster, &ips, now(), LEAF_VALID).unwrap();
+    assert!(reissue::names_all(&wide, &ips));
+    assert!(
+        wide.cluster_ca == pki.cluster_ca && wide.admin == pki.admin && wide.service_account == pki.service_account
+    );
+    for (pair, ca) in
+        [(&wide.api_server, &pki.cluster_ca), (&wide.etcd_server, &pki.etcd_ca), (&wide.etcd_peer, &pki.etcd_ca)]
+    {
+        let (_, names, signed) = read_certificate(&pair.certificate, &ca.certificate);
+        assert!(signed);
+        assert_eq!(names.iter().filter(|name| name.contains("0a:c8:00:")).count(), 3, "{names:?}");
+    }
 }

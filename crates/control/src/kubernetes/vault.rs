@@ -9,26 +9,28 @@ use std::{
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use sampan_store::{
-    Batch, Store,
-    model::{Cluster, Fault, Machine, MachineRole, NodePool, Outcome, Taint, Timestamp},
+    Batch, MasterKey, Store,
+    model::{Cluster, Fault, Machine, NodePool, Outcome, Taint, Timestamp},
 };
 
 use super::{
     access::Directory,
+    master::role_taint,
     pki::{self, NodeCertificates, Pki},
+    reissue,
+    renewal::is_due,
 };
 
 /// Clusters whose certificates are held in memory (about 12 KiB each); more are read again when they are needed.
 const CACHED_MAX: usize = 256;
-
-/// Nodes' certificates are issued again so long before they expire.
-const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Certificates and keys of clusters, in the store.
 #[derive(Clone)]
 pub struct Vault {
     store: Store,
     cached: Arc<Mutex<HashMap<String, Arc<Pki>>>>,
+    /// Validity of what it issues for machines.
+    lifetime: SignedDuration,
 }
 
 impl std::fmt::Debug for Vault {
@@ -40,7 +42,35 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// A vault in that store.
     pub fn new(store: Store) -> Self {
-        Self { store, cached: Arc::default() }
+        Self { store, cached: Arc::default(), lifetime: pki::LEAF_VALID }
+    }
+
+    /// The same, with another validity of the certificates that it issues for machines.
+    #[must_use]
+    pub fn with_lifetime(self, lifetime: SignedDuration) -> Self {
+        Self { lifetime, ..self }
+    }
+
+    /// Validity of the certificates that it issues for machines.
+    pub fn lifetime(&self) -> SignedDuration {
+        self.lifetime
+    }
+
+    pub(super) async fn put_pki(&self, cluster_id: &str, pki: &Pki) -> Outcome<()> {
+        let mut batch = Batch::new();
+        Self::record_pki(&mut batch, cluster_id, pki)?;
+        self.store.commit(batch).await?;
+        self.forget(cluster_id);
+        Ok(())
+    }
+
+    /// A worker's certificates, if it has any yet.
+    pub(super) async fn node_certificates(
+        &self,
+        cluster_id: &str,
+        machine_id: &str,
+    ) -> Outcome<Option<NodeCertificates>> {
+        self.read(&format!("cluster/{cluster_id}/machine/{machine_id}")).await
     }
 
     /// Adds a cluster's certificates and keys to the batch that records them.
@@ -78,7 +108,8 @@ impl Vault {
         Ok(pki)
     }
 
-    /// Finds a cluster's certificates and keys, or makes and records them. Idempotent.
+    /// Finds a cluster's certificates and keys, or makes and records them. When the control plane has other addresses than
+    /// they name, those concerned are issued anew. Idempotent.
     ///
     /// # Errors
     /// As [`pki::generate`]; whatever the store says.
@@ -90,6 +121,10 @@ impl Vault {
     ) -> Outcome<Arc<Pki>> {
         match self.pki(&cluster.id).await {
             Err(fault) if matches!(fault.kind, sampan_store::model::FaultKind::NotFound(_)) => {}
+            Ok(found) if !reissue::names_all(&found, control_plane_ips) => {
+                let pki = reissue::reissued(&found, cluster, control_plane_ips, now, self.lifetime)?;
+                return self.keep_pki(&cluster.id, &pki).await;
+            }
             found => return found,
         }
         let user_ca = match &cluster.control_plane.user_ca_secret {
@@ -102,14 +137,20 @@ impl Vault {
                 std::str::from_utf8(bytes).map_err(|_| Fault::invalid("user_ca", "user_ca must be PEM text in UTF-8"))
             })
             .transpose()?;
-        let pki = pki::generate(cluster, control_plane_ips, now, user_ca)?;
-        let mut batch = Batch::new();
-        Self::record_pki(&mut batch, &cluster.id, &pki)?;
-        self.store.commit(batch).await?;
-        self.pki(&cluster.id).await
+        let mut pki = pki::generate(cluster, control_plane_ips, now, user_ca)?;
+        if self.lifetime != pki::LEAF_VALID {
+            pki = pki::reissue(&pki, cluster, control_plane_ips, now, self.lifetime)?;
+        }
+        self.keep_pki(&cluster.id, &pki).await
     }
 
-    /// The certificates that a worker starts with: found, or issued and recorded. Idempotent; a month before they expire
+    /// Records what was made, and answers what holds from now on.
+    async fn keep_pki(&self, cluster_id: &str, pki: &Pki) -> Outcome<Arc<Pki>> {
+        self.put_pki(cluster_id, pki).await?;
+        self.pki(cluster_id).await
+    }
+
+    /// The certificates that a worker starts with: found, or issued and recorded. Idempotent; some time before they expire
     /// new ones are issued (the kubelet has renewed its own by then, kube-proxy cannot).
     ///
     /// # Errors
@@ -123,13 +164,12 @@ impl Vault {
         let pki = self.pki(&membership.cluster_id).await?;
         // No certificate outlives its authority, and a user's may be near its end: issuing anew would change nothing but
         // restart the node's components, each time somebody looks.
-        let renewed_at = now.checked_add(RENEW_BEFORE).unwrap_or(Timestamp::MAX);
         if let Some(found) = self.read::<NodeCertificates>(&name).await?
-            && (found.expires() > renewed_at || found.expires() >= pki.cluster_ca.expires)
+            && (!is_due(found.expires(), now, self.lifetime) || found.expires() >= pki.cluster_ca.expires)
         {
             return Ok(found);
         }
-        let issued = pki::node_certificates(&pki, &membership.node_name, machine.ip, now)?;
+        let issued = pki::lasting_node_certificates(&pki, &membership.node_name, machine.ip, now, self.lifetime)?;
         let mut batch = Batch::new();
         batch.secret(&name, &to_json(&issued)?);
         self.store.commit(batch).await?;
@@ -160,27 +200,33 @@ impl Directory for Vault {
         Self::pki(self, cluster_id).await
     }
 
-    fn control_plane(&self, cluster_id: &str) -> Option<String> {
-        self.store
-            .list_of::<Machine>(cluster_id)
-            .into_iter()
-            .find(|machine| machine.membership.as_ref().is_some_and(|m| m.role == MachineRole::ControlPlane))
-            .map(|machine| machine.id.clone())
+    fn control_planes(&self, cluster_id: &str) -> Vec<String> {
+        let mut machines = self.store.list_of::<Machine>(cluster_id);
+        machines.retain(|machine| machine.is_control_plane_of(cluster_id));
+        // The first one that etcd had, and a stable order.
+        machines.sort_by_key(|machine| (machine.created, machine.ip));
+        machines.iter().map(|machine| machine.id.clone()).collect()
     }
 
-    fn worker_ip(&self, cluster_id: &str, node_name: &str) -> Option<Ipv4Addr> {
+    fn node_ip(&self, cluster_id: &str, node_name: &str) -> Option<Ipv4Addr> {
         self.store
             .list_of::<Machine>(cluster_id)
             .into_iter()
             .find(|machine| {
-                machine.is_worker_of(cluster_id)
-                    && machine.membership.as_ref().is_some_and(|m| m.node_name == node_name)
+                machine.is_node_of(cluster_id) && machine.membership.as_ref().is_some_and(|m| m.node_name == node_name)
             })
             .map(|machine| machine.ip)
     }
 
+    fn master_key(&self) -> Option<MasterKey> {
+        Some(self.store.master_key().clone())
+    }
+
     fn taints(&self, cluster_id: &str) -> Vec<Taint> {
-        self.store.list_of::<NodePool>(cluster_id).iter().flat_map(|pool| pool.taints.clone()).collect()
+        let cluster = self.store.get::<Cluster>(cluster_id);
+        let masters = cluster.filter(|cluster| cluster.is_dedicated()).map(|_| role_taint());
+        let pools = self.store.list_of::<NodePool>(cluster_id);
+        pools.iter().flat_map(|pool| pool.taints.clone()).chain(masters).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use sampan_store::model::{Fault, Outcome};
 use tokio::sync::broadcast;
 
 use super::{
-    access::{DNS_SELECTOR, Directory, SYSTEM_NAMESPACE, call, fault},
+    access::{DNS_SELECTOR, Directory, Preferred, SYSTEM_NAMESPACE, call, fault},
     approval, connect,
 };
 use crate::ports::Dialer;
@@ -32,6 +32,7 @@ pub(crate) struct Watcher {
     pub(crate) cluster_id: String,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) preferred: Arc<Preferred>,
     pub(crate) changes: broadcast::Sender<String>,
 }
 
@@ -53,10 +54,7 @@ impl Watcher {
 
     /// Watches until the first of the watches ends. A new client each time: the machine may be another one.
     async fn follow(&self) -> Outcome<()> {
-        let machine = self
-            .directory
-            .control_plane(&self.cluster_id)
-            .ok_or_else(|| Fault::unavailable("it has no control plane machine"))?;
+        let machine = self.preferred.choose(&self.cluster_id, &*self.directory)?;
         let pki = self.directory.pki(&self.cluster_id).await?;
         let client = connect::client(Arc::clone(&self.dialer), &machine, &pki)?;
         let nodes = self.each::<Node, _>(Api::all(client.clone()), "", |_| self.announce());
@@ -117,7 +115,7 @@ impl Watcher {
 
     async fn approve(&self, client: &Client, request: Option<CertificateSigningRequest>) {
         let Some(request) = request else { return };
-        let known = |node: &str| self.directory.worker_ip(&self.cluster_id, node);
+        let known = |node: &str| self.directory.node_ip(&self.cluster_id, node);
         match approval::check(&request, known) {
             approval::Verdict::NotOurs => {}
             approval::Verdict::Refused(why) => {

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use sampan_agents::balancer::{Config, Listener, VirtualIp};
-use sampan_store::model::{Cluster, Level, Machine, MachineRole, MachineState, MachineWanted, Outcome};
+use sampan_agents::balancer::{Config, HealthCheck, Listener, VirtualIp};
+use sampan_store::model::{Cluster, Halted, Level, Machine, MachineRole, MachineState, MachineWanted, Outcome};
 
 use super::{
     context::{Context, within},
@@ -20,6 +20,7 @@ use super::{
     settings::BALANCER_CALL_MAX,
     status::Step,
 };
+use crate::kubernetes::API_PORT;
 
 /// What could not be opened is asked for again after this time.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,9 +39,9 @@ pub(super) async fn reconcile(ctx: &Context) -> Outcome<Status> {
         ctx.settings.public_ip,
         ctx.settings.registry_port,
     );
-    let before = ctx.memory.balancer_troubles();
+    let (before, doubts) = (ctx.memory.balancer_troubles(), ctx.memory.balancer_doubts());
     let is_fresh = ctx.memory.balancer().is_some_and(|(held, age)| held == config && age < FRESH_FOR);
-    if is_fresh && before.is_empty() {
+    if is_fresh && before.is_empty() && !ctx.memory.is_balancer_doubted() {
         return Ok(Status::Settled);
     }
     match within(BALANCER_CALL_MAX, "configuring the balancer", ctx.balancing.apply(&config)).await {
@@ -50,7 +51,8 @@ pub(super) async fn reconcile(ctx: &Context) -> Outcome<Status> {
             tell(ctx, &config, &before, &troubles).await?;
             public_port::evade(ctx, &troubles).await?;
             let is_whole = troubles.is_empty();
-            if ctx.memory.set_balancer(Some(config), troubles) {
+            let is_news = ctx.memory.set_balancer(Some(config), troubles);
+            if ctx.memory.trust_balancer(doubts) || is_news {
                 wake_clusters(ctx);
             }
             Ok(if is_whole {
@@ -78,8 +80,8 @@ fn wake_clusters(ctx: &Context) {
 /// Where a cluster's connections go.
 #[derive(Default)]
 struct Backends {
-    /// The control plane's machine.
-    control_plane: Option<Ipv4Addr>,
+    /// The control plane's machines.
+    control_planes: Vec<Ipv4Addr>,
     /// Nodes with routers.
     nodes: Vec<Ipv4Addr>,
 }
@@ -87,10 +89,11 @@ struct Backends {
 /// As recorded now.
 fn backends(ctx: &Context, cluster: &Cluster) -> Backends {
     let machines = ctx.store.list_of::<Machine>(&cluster.id);
-    let control_plane =
-        machines.iter().find(|machine| role(machine) == Some(MachineRole::ControlPlane)).map(|machine| machine.ip);
+    let mut control_planes: Vec<Ipv4Addr> =
+        machines.iter().filter(|machine| machine.is_control_plane_of(&cluster.id)).map(|machine| machine.ip).collect();
+    control_planes.sort();
     if !cluster.is_swarm() {
-        return Backends { control_plane, nodes: Vec::new() };
+        return Backends { control_planes, nodes: Vec::new() };
     }
     let mut serving: Vec<&Machine> = machines
         .iter()
@@ -105,11 +108,17 @@ fn backends(ctx: &Context, cluster: &Cluster) -> Backends {
     }
     let mut nodes: Vec<Ipv4Addr> = serving.into_iter().map(|machine| machine.ip).collect();
     nodes.sort();
-    Backends { control_plane, nodes }
+    Backends { control_planes, nodes }
 }
 
 fn is_ready(machine: &Machine) -> bool {
     machine.node_status.as_deref() == Some("Ready")
+}
+
+/// Several API servers are asked how they are, so that one that dies is out within seconds. A single one is tried anyway.
+fn health_check(target: &Target, backends: &[SocketAddr]) -> Option<HealthCheck> {
+    let is_api = matches!(target, Target::ControlPlane(API_PORT));
+    (is_api && backends.len() > 1).then(|| HealthCheck { path: "/readyz".to_owned() })
 }
 
 /// Everything the balancer shall do for these clusters.
@@ -125,20 +134,25 @@ fn compose(
     for cluster in clusters {
         // A cluster in service keeps its listeners while a fresh server has not looked at its network yet.
         let has_bridge = cluster.first_running.is_some() || network_is_up(&cluster.network.vpc_id);
-        let is_wanted = matches!(life(cluster), Life::Alive | Life::Frozen);
+        let is_off = cluster.power.as_ref().is_some_and(|power| power.halted == Halted::All);
+        let is_wanted =
+            !is_off && matches!(life(cluster), Life::Alive | Life::Stopping | Life::Restoring | Life::Frozen);
         let found = backends(cluster);
-        let (true, true, Some(control_plane)) = (has_bridge, is_wanted, found.control_plane) else { continue };
+        if !has_bridge || !is_wanted || found.control_planes.is_empty() {
+            continue;
+        }
         let network = &cluster.network;
         config.virtual_ips.push(VirtualIp { ip: network.api_vip, bridge: names.bridge(&network.vpc_id) });
         let mut listen = |door: Door, ip: Ipv4Addr, port: u16| {
             let to = |ip: &Ipv4Addr, port: u16| SocketAddr::new(IpAddr::V4(*ip), port);
             let backends = match door.target {
-                Target::ControlPlane(port) => vec![to(&control_plane, port)],
+                Target::ControlPlane(port) => found.control_planes.iter().map(|ip| to(ip, port)).collect(),
                 Target::Host(port) => vec![to(&Ipv4Addr::LOCALHOST, port)],
                 Target::Nodes(port) => found.nodes.iter().map(|ip| to(ip, port)).collect(),
             };
             let listen = SocketAddr::new(IpAddr::V4(ip), port);
-            config.listeners.push(Listener { name: door.name, listen, backends });
+            let check = health_check(&door.target, &backends);
+            config.listeners.push(Listener { name: door.name, listen, backends, check });
         };
         for door in doors::internal(cluster).chain(doors::registry(cluster, registry_port)) {
             let port = door.port;
@@ -196,7 +210,7 @@ pub(super) fn endpoint(ctx: &Context, scope: &Scope) -> Step {
     if let Some((name, message)) = troubles.iter().find(|(name, _)| concerns(name, cluster)) {
         return Step::Waiting(format!("{name}: {message}"));
     }
-    if is_held(ctx, &cluster.id) {
+    if is_held(ctx, &cluster.id) && !ctx.memory.is_balancer_doubted() {
         return Step::Done;
     }
     Step::Waiting(troubles.get(ALL).cloned().unwrap_or_else(|| "the balancer is being configured".to_owned()))

@@ -1,5 +1,7 @@
 //! What every cluster of ours has from the start, and the DNS service that follows from it.
 
+use std::time::Duration;
+
 use futures::join;
 
 use super::{
@@ -9,6 +11,9 @@ use super::{
     status::Step,
 };
 use crate::ports::BasePart;
+
+/// Components are looked at again after this time.
+const COMPONENTS_FRESH: Duration = Duration::from_secs(30);
 
 /// Applies what every cluster has and says whether a new one can be used: pods can be made, and DNS answers.
 pub(super) async fn components(ctx: &Context, scope: &Scope) -> Step {
@@ -33,6 +38,19 @@ async fn apply(ctx: &Context, scope: &Scope, part: BasePart) -> Step {
     }
 }
 
+/// Looks how the parts behind the API are, now and then. What is seen is kept in memory for the cluster's conditions.
+pub(super) async fn look(ctx: &Context, scope: &Scope) {
+    let cluster = &scope.cluster;
+    let is_fresh = ctx.memory.components(&cluster.id).is_some_and(|(_, age)| age < COMPONENTS_FRESH);
+    if cluster.first_running.is_none() || is_fresh {
+        return;
+    }
+    match within(ACCESS_CALL_MAX, "looking at the components", ctx.access.components(cluster)).await {
+        Ok(seen) => ctx.memory.set_components(&cluster.id, seen),
+        Err(fault) => tracing::debug!(cluster = cluster.id, error = %fault, "the components cannot be looked at"),
+    }
+}
+
 /// Whether pods can be made: a cluster is not running before its users can begin. Asked only until then.
 async fn accounts(ctx: &Context, scope: &Scope) -> Step {
     let cluster = &scope.cluster;
@@ -51,7 +69,7 @@ async fn accounts(ctx: &Context, scope: &Scope) -> Step {
 
 /// Whether DNS answers. Asked only until the cluster is running for the first time; a cluster without nodes has none.
 async fn dns(ctx: &Context, scope: &Scope) -> Step {
-    if scope.cluster.first_running.is_some() || scope.workers().next().is_none() {
+    if scope.cluster.first_running.is_some() || scope.nodes().next().is_none() {
         return Step::Done;
     }
     match within(ACCESS_CALL_MAX, "asking for the DNS service", ctx.access.dns_ready(&scope.cluster)).await {

@@ -16,11 +16,13 @@ use super::{
     context::{Context, Key, engine},
     control_plane, deletion,
     driver::Status,
-    lease, listeners,
+    etcd, lease, listeners,
     memory::Note,
-    network, nodes, repair,
+    network, nodes, parameters, power, repair, restore,
     scope::{Life, Scope, life},
+    settings::CERTIFICATES_FRESH,
     status::{Facts, Step, Verdict, assess},
+    upgrade,
 };
 
 /// Lines of a machine's console that a failed creation leaves in the log.
@@ -46,7 +48,9 @@ pub(super) async fn reconcile(ctx: &Context, cluster_id: &str) -> Outcome<Status
     }
     match life(&scope.cluster) {
         Life::Alive => alive(ctx, &scope).await,
-        Life::Frozen | Life::Gone => Ok(Status::Settled),
+        Life::Stopping => power::stop(ctx, &scope).await,
+        Life::Restoring => restore::reconcile(ctx, &scope).await,
+        Life::Stopped | Life::Frozen | Life::Gone => Ok(Status::Settled),
         Life::RolledBack => deletion::roll_back(ctx, &scope).await,
         Life::Deleting => deletion::delete(ctx, &scope).await,
     }
@@ -54,6 +58,9 @@ pub(super) async fn reconcile(ctx: &Context, cluster_id: &str) -> Outcome<Status
 
 async fn alive(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     let facts = observe(ctx, scope).await?;
+    if upgrade::step(ctx, scope, &facts).await? || parameters::step(ctx, scope, &facts).await? {
+        return Ok(Status::again(Duration::ZERO, "a change has gone a step further"));
+    }
     let mut verdict = assess(scope, &facts);
     let fails = verdict.cluster.state == ClusterState::Failed;
     if fails {
@@ -70,21 +77,31 @@ async fn alive(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     ctx.memory.set_announced(&scope.cluster.id, announced);
     Ok(match waiting {
         Some(reason) => Status::again(pace(scope, facts.now), reason),
+        // What lives short has to be looked at before it ends.
+        None if ctx.settings.certificates_fresh < CERTIFICATES_FRESH => {
+            Status::again(ctx.settings.certificates_fresh, "certificates are looked at again")
+        }
         None => Status::Settled,
     })
 }
 
 /// Does what can be done for the cluster as a whole, and says how far it is.
 async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
-    let (network, certificates, api) = join!(
+    let (network, certificates, api, members) = join!(
         network::ensure(ctx, &scope.cluster.network.vpc_id),
         control_plane::certificates(ctx, scope),
         control_plane::api(ctx, scope),
+        etcd::settle(ctx, scope),
     );
-    let mut troubles: Vec<Note> = network.clone().err().into_iter().collect();
+    let api_answers = api.serves_us;
+    let mut troubles: Vec<Note> = network.clone().err().into_iter().chain(members.trouble).collect();
     let (components, found) = if api.serves_us {
-        let (components, found, refused) =
-            join!(base::components(ctx, scope), nodes::settle(ctx, scope), listeners::settle(ctx, scope));
+        let (components, found, refused, ()) = join!(
+            base::components(ctx, scope),
+            nodes::settle(ctx, scope),
+            listeners::settle(ctx, scope),
+            base::look(ctx, scope),
+        );
         match refused {
             Ok(refused) => troubles.extend(refused),
             Err(fault) => tracing::warn!(cluster = scope.cluster.id, error = %fault, "listeners cannot be settled"),
@@ -98,6 +115,9 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
     } else {
         (Step::Blocked("waits for the control plane".to_owned()), None)
     };
+    ctx.memory.set_api_serves(&scope.cluster.id, found.is_some());
+    let ending = ctx.memory.ending(&scope.cluster.id);
+    troubles.extend(ending_note(&ending));
     let (nodes, settled) = found.map(|found| (Some(found.nodes), found.settled)).unwrap_or_default();
     let topology = scope.topology();
     let ids = || scope.machines.iter().map(|machine| machine.id.clone());
@@ -107,6 +127,8 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         network: network.map_or_else(step_of, |()| Step::Done),
         certificates,
         api: api.step,
+        api_ready: api.ready,
+        etcd: members.step,
         components,
         endpoint: balancing::endpoint(ctx, scope),
         nodes,
@@ -115,6 +137,22 @@ async fn observe(ctx: &Context, scope: &Scope) -> Outcome<Facts> {
         in_force: ids().filter(|id| ctx.memory.machine(id).in_force == Some(topology)).collect(),
         notes: ids().filter_map(|id| Some((id.clone(), ctx.memory.machine(&id).note?))).collect(),
         announced: ctx.memory.announced(&scope.cluster.id),
+        ending,
+        components_seen: api_answers.then(|| ctx.memory.components(&scope.cluster.id).map(|(seen, _)| seen)).flatten(),
+    })
+}
+
+/// The warning that authorities end.
+fn ending_note(ending: &[(String, Timestamp)]) -> Option<Note> {
+    let words: Vec<String> = ending.iter().map(|(name, at)| format!("{name} at {at}")).collect();
+    (!words.is_empty()).then(|| Note {
+        reason: "AuthorityEnds",
+        message: format!(
+            "authorities of the cluster end, and with them everything that they signed: {}; they cannot be renewed, so \
+             make a new cluster in time",
+            words.join(", ")
+        ),
+        permanent: false,
     })
 }
 

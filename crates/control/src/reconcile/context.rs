@@ -32,6 +32,8 @@ pub enum Key {
     Cluster(String),
     /// A machine: its container, its spec, its repair, its removal.
     Machine(String),
+    /// A cluster's backups.
+    Backup(String),
     /// The balancer's configuration, composed from all clusters.
     Balancer,
     /// What exists in the engine though nothing wants it.

@@ -63,11 +63,22 @@ pub(super) async fn delete(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     cluster::update(&mut batch, std::slice::from_ref(&scope.cluster), &[record]);
     cluster::update(&mut batch, &scope.tasks, &tasks);
     if left == Step::Done {
+        remove_backups(ctx, scope).await;
         batch.expect_revision::<Cluster>(&scope.cluster.id, Some(scope.cluster.revision));
         forget(ctx, scope, &mut batch, release.vpc.as_ref());
     }
     journal.write_to(&mut batch);
     commit(ctx, batch, &left).await
+}
+
+/// Nothing could be put back to them. Best effort: they are only files.
+async fn remove_backups(ctx: &Context, scope: &Scope) {
+    let Some(backups) = &ctx.settings.backups else { return };
+    let (shelf, cluster_id) = (backups.shelf.clone(), scope.cluster.id.clone());
+    let removed = tokio::task::spawn_blocking(move || shelf.remove_all(&cluster_id)).await;
+    if let Ok(Err(fault)) = removed {
+        tracing::warn!(cluster = scope.cluster.id, error = %fault, "the cluster's backups stay");
+    }
 }
 
 fn stages(release: &Release) -> [(&'static str, Step); 2] {

@@ -19,7 +19,7 @@ pub(super) struct Door {
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// That port of the control plane's machine.
+    /// That port of the control plane's machines.
     ControlPlane(u16),
     /// That port of the nodes.
     Nodes(u16),
@@ -49,7 +49,7 @@ pub(super) fn tcp_public(cluster_id: &str, name: &str) -> String {
 
 fn api(cluster: &Cluster) -> u16 {
     match cluster.cluster_type {
-        ClusterType::ManagedKubernetes => API_PORT,
+        ClusterType::ManagedKubernetes | ClusterType::Kubernetes => API_PORT,
         ClusterType::Swarm => swarm::MASTER_PORT,
     }
 }

@@ -53,6 +53,9 @@ fn unavailable(error: ProviderError) -> Fault {
 /// Whether a record wants the machine's container: one that is in a cluster, even while it leaves.
 fn is_machine_wanted(ctx: &Context, machine_id: &str) -> bool {
     let Some(machine) = ctx.store.get::<Machine>(machine_id) else { return false };
+    if machine.host.as_ref().is_some_and(|host| host.bare) {
+        return true;
+    }
     let cluster = machine.cluster_id().and_then(|id| ctx.store.get::<Cluster>(id));
     cluster.is_some_and(|cluster| life(&cluster) != Life::Gone)
 }

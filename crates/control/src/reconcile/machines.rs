@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sampan_provider::{CPU_WEIGHT, MachineSpec, MachineStatus, Mount, ProviderError};
+use sampan_provider::{CPU_WEIGHT, MachinePower, MachineSpec, MachineStatus, Mount, ProviderError};
 use sampan_store::Versioned;
 use sampan_store::model::{Fault, Level, Machine, MachineRole, MachineState, Outcome};
 use tokio::time::Instant;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use super::{
     context::{Context, engine, machine_token},
     driver::Status,
-    lease,
+    hosts, lease,
     memory::{EXHAUSTED, Note},
-    network, removal,
+    mending, network, power, removal,
     repair::{self, Step},
     scope::{Fate, Scope, fate, role},
     settings::{AGENTS_TARGET, IMAGES_TARGET},
-    specs,
+    specs, turns,
 };
 use crate::{kubernetes, swarm};
 
@@ -33,7 +33,7 @@ pub(super) async fn reconcile(ctx: &Context, machine_id: &str) -> Outcome<Status
     };
     // A machine in the inventory has no container; one of a cluster whose record is gone is garbage's business.
     let Some(scope) = machine.cluster_id().and_then(|id| Scope::load(&ctx.store, id)) else {
-        return Ok(Status::Settled);
+        return if machine.host.is_some() { hosts::keep(ctx, &machine).await } else { Ok(Status::Settled) };
     };
     let now = ctx.now();
     if let Some(until) = lease::hold(&ctx.store, &ctx.identity, &scope.cluster.id, now).await? {
@@ -41,8 +41,10 @@ pub(super) async fn reconcile(ctx: &Context, machine_id: &str) -> Outcome<Status
     }
     let _alone = ctx.memory.lock(machine_id).await;
     let outcome = match fate(&scope.cluster, &machine) {
+        Fate::Run if machine.host.is_some() => hosts::run(ctx, &scope, &machine).await,
         Fate::Run => run(ctx, &scope, &machine).await,
         Fate::Frozen => Ok(Status::Settled),
+        Fate::Halt => power::halt(ctx, &scope, &machine).await,
         Fate::Go(departure) => {
             let outcome = removal::go(ctx, &scope, &machine, &departure).await;
             if matches!(outcome, Ok(Status::Settled)) {
@@ -78,10 +80,26 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
     let name = ctx.names.machine(&machine.id);
     let status = engine("looking at the machine", ctx.provider.machine(&name)).await?;
     let seen = observe(ctx, scope, machine, status.as_ref());
-    let next = match repair::decide(machine, &seen, &ctx.settings.limits) {
+    let limits = &ctx.settings.limits;
+    let step = mending::ordered(machine, &seen, limits).unwrap_or_else(|| repair::decide(machine, &seen, limits));
+    let mending::Admitted { step, alone } = mending::admit(ctx, scope, machine, step).await?;
+    let next = match step {
         Step::Fine => Status::Settled,
         Step::Wait(after) => Status::again(after, "is not in service; it is started again if that lasts"),
+        Step::Make | Step::Start(repair::LOST)
+            if was_made(machine) && turns::has_lost_its_data(ctx, machine).await? =>
+        {
+            removal::replace(ctx, scope, machine, repair::LOST, "has lost its disks").await?;
+            return Ok(Status::again(Duration::ZERO, "is replaced"));
+        }
         Step::Make => make(ctx, scope, machine).await.map(|()| Status::Settled)?,
+        Step::Boot => {
+            if status.as_ref().is_some_and(|status| status.power != MachinePower::Running) {
+                restart(ctx, machine, "starting the machine").await?;
+            }
+            make_started(ctx, scope, machine).await?;
+            Status::Settled
+        }
         Step::Start(reason) => {
             record_repair(ctx, scope, machine, reason, &why(reason, status.as_ref())).await?;
             if reason == repair::LOST {
@@ -93,16 +111,25 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
             Status::Settled
         }
         Step::Restart(reason) => {
+            turns::take(ctx, scope, machine).await?;
             record_repair(ctx, scope, machine, reason, &why(reason, status.as_ref())).await?;
+            drop(alone);
             restart(ctx, machine, "restarting the machine").await?;
             Status::Settled
         }
+        Step::Hold(why) => Status::again(mending::HELD_FOR, format!("is not repaired now: {why}")),
         Step::Renew => {
+            turns::take(ctx, scope, machine).await?;
             renew(ctx, scope, machine).await?;
             Status::Settled
         }
         Step::Replace(reason) => {
-            removal::replace(ctx, scope, machine, reason).await?;
+            turns::take(ctx, scope, machine).await?;
+            let why = match machine.repair {
+                Some(_) => "is not in service after its restart".to_owned(),
+                None => format!("was repaired {} times", machine.repairs),
+            };
+            removal::replace(ctx, scope, machine, reason, &why).await?;
             return Ok(Status::again(Duration::ZERO, "is replaced"));
         }
     };
@@ -113,15 +140,21 @@ async fn run(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>) -> Resu
     Ok(specs::push(ctx, scope, machine).await?.sooner(next))
 }
 
+/// Whether it had a container before.
+fn was_made(machine: &Machine) -> bool {
+    !matches!(machine.state, MachineState::Pending | MachineState::Kept)
+}
+
 fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&MachineStatus>) -> repair::Seen {
     let power = status.map(|status| status.power);
     // A cluster whose version the present image lacks could not run on it.
     let cluster = &scope.cluster;
-    let has_version = cluster.is_swarm() || ctx.settings.node_image_versions.contains(&cluster.version);
+    let has_version = cluster.is_swarm()
+        || ctx.settings.node_image_versions.iter().any(|version| version == machine.version(cluster));
     let outdated = has_version && status.is_some_and(|status| status.image != ctx.settings.node_image);
     let starved = ctx.memory.machine(&machine.id).note.is_some_and(|note| note.reason == EXHAUSTED);
     let connected = ctx.agents.is_connected(&machine.id);
-    let runs = power == Some(sampan_provider::MachinePower::Running);
+    let runs = power == Some(MachinePower::Running);
     let all_silent = !connected && !ctx.store.list::<Machine>().iter().any(|other| ctx.agents.is_connected(&other.id));
     ctx.memory.with_machine(&machine.id, |memory| {
         memory.silent_since = (runs && !connected).then(|| memory.silent_since.unwrap_or_else(Instant::now));
@@ -135,6 +168,8 @@ fn observe(ctx: &Context, scope: &Scope, machine: &Machine, status: Option<&Mach
             watched: ctx.started.elapsed(),
             cluster_is_new: scope.cluster.first_running.is_none(),
             all_silent,
+            is_upgraded: scope.has_turn(&machine.id),
+            replaceable: turns::could_be_replaced(scope, machine),
             now: ctx.now(),
         }
     })
@@ -151,9 +186,18 @@ async fn make(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Not
         }
         return Err(error.into());
     }
+    make_started(ctx, scope, machine).await
+}
+
+/// Its container runs, which it did not before.
+async fn make_started(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Note> {
+    let now = ctx.now();
     ctx.edit_machine(&scope.cluster, &machine.id, |machine, journal| {
-        if !matches!(machine.state, MachineState::Pending | MachineState::Kept) {
-            return false;
+        match machine.state {
+            MachineState::Pending | MachineState::Kept => {}
+            // What Kubernetes says of its node is from before it was stopped.
+            MachineState::Stopped => machine.not_ready_since = Some(now),
+            _ => return false,
         }
         machine.state = MachineState::Starting;
         journal.log(format!("{} has started", title(machine)));
@@ -198,7 +242,7 @@ fn machine_spec(ctx: &Context, scope: &Scope, machine: &Machine) -> MachineSpec 
         target: target.to_owned(),
         read_only: true,
     };
-    let is_control_plane = role(machine) == Some(MachineRole::ControlPlane);
+    let is_control_plane = role(machine).is_some_and(MachineRole::is_control_plane);
     let is_swarm = scope.cluster.is_swarm();
     let own: &[(&str, &str)] = match (is_swarm, is_control_plane) {
         (true, _) => &swarm::VOLUMES,
@@ -233,7 +277,13 @@ async fn record_repair(ctx: &Context, scope: &Scope, machine: &Machine, reason: 
     ctx.edit_machine(&scope.cluster, &machine.id, |machine, journal| {
         machine.repairs = machine.repairs.saturating_add(1);
         machine.not_ready_since = Some(now);
-        if machine.state == MachineState::Running && role(machine) == Some(MachineRole::Worker) {
+        if [repair::NOT_READY, repair::SILENT, repair::ORDERED].contains(&reason) {
+            machine.mending = Some(now);
+        }
+        if let Some(order) = &mut machine.repair {
+            order.restarted = true;
+        }
+        if machine.state == MachineState::Running && role(machine).is_some_and(MachineRole::is_node) {
             machine.node_status = Some("NotReady".to_owned());
         }
         if repair::is_worth_telling(machine.repairs) {
@@ -271,6 +321,7 @@ fn why(reason: &str, status: Option<&MachineStatus>) -> String {
     match reason {
         repair::LOST => "has vanished from the engine".to_owned(),
         repair::SILENT => "runs, but its agent does not connect".to_owned(),
+        repair::ORDERED => "is not in service, and its repair was asked for".to_owned(),
         repair::NOT_READY => "runs, but has been out of service for too long".to_owned(),
         _ => {
             let code = status.and_then(|status| status.exit_code);
@@ -288,6 +339,7 @@ fn why(reason: &str, status: Option<&MachineStatus>) -> String {
 pub(super) fn title(machine: &Machine) -> String {
     match role(machine) {
         Some(MachineRole::ControlPlane) => format!("control plane machine {} ({})", machine.id, machine.ip),
+        Some(MachineRole::Master) => format!("master {} ({})", machine.id, machine.ip),
         _ => format!("machine {} ({})", machine.id, machine.ip),
     }
 }

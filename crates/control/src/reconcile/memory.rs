@@ -3,16 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use sampan_agents::balancer::Config;
 use sampan_provider::ProviderError;
-use sampan_store::model::Fault;
+use sampan_store::model::{Fault, Timestamp};
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-use crate::ports::BasePart;
+use crate::ports::{BasePart, ComponentView};
 
 /// Reason of a note, and so of an event: the host has too little of something.
 pub(super) const EXHAUSTED: &str = "ResourcesExhausted";
@@ -72,6 +73,8 @@ pub(super) struct MachineMemory {
     pub(super) note: Option<Note>,
     /// The spec sent last, and when.
     pub(super) sent: Option<(String, Instant)>,
+    /// What was in it but for its routes, as a hash.
+    pub(super) substance: Option<u64>,
     /// The inputs whose spec is in force (see [`super::scope::Scope::topology`]).
     pub(super) in_force: Option<u64>,
     /// When we restarted it.
@@ -80,6 +83,12 @@ pub(super) struct MachineMemory {
     pub(super) silent_since: Option<Instant>,
     /// Since when it is being drained.
     pub(super) draining_since: Option<Instant>,
+    /// Users were told by what its drain is blocked.
+    pub(super) drain_blocked: bool,
+    /// Users were told that it is not repaired, and why.
+    pub(super) held: Option<String>,
+    /// When its drain for an upgrade went a round.
+    pub(super) drain_round: Option<Instant>,
     /// Users were told that it goes without having been drained.
     pub(super) drain_given_up: bool,
     /// Labels and taints settled on its node, as a hash, and when.
@@ -89,15 +98,23 @@ pub(super) struct MachineMemory {
 #[derive(Default)]
 struct Inner {
     networks: HashSet<String>,
-    certificates: HashMap<String, Instant>,
+    certificates: HashMap<String, (Vec<Ipv4Addr>, Instant)>,
+    turns: HashMap<String, (String, Instant)>,
     base: HashMap<String, BasePart>,
     accounts: HashSet<String>,
     topologies: HashMap<String, u64>,
     machines: HashMap<String, MachineMemory>,
     announced: HashMap<String, BTreeSet<String>>,
     rolled_back: HashSet<String>,
+    serving: HashMap<String, bool>,
+    ending: HashMap<String, Vec<(String, Timestamp)>>,
+    components: HashMap<String, (Vec<ComponentView>, Instant)>,
+    backup_failed: HashSet<String>,
     balancer: Option<(Config, Instant)>,
     balancer_troubles: BTreeMap<String, String>,
+    balancer_doubts: u64,
+    /// The doubts that were out of the way when it answered last.
+    balancer_trusted: u64,
     locks: HashMap<String, Arc<tokio::sync::Mutex<()>>>,
 }
 
@@ -135,13 +152,23 @@ impl Memory {
         if up { networks.insert(vpc_id.to_owned()) } else { networks.remove(vpc_id) }
     }
 
-    /// Time since the certificates were last looked at.
-    pub(super) fn certificates_age(&self, cluster_id: &str) -> Option<Duration> {
-        self.inner().certificates.get(cluster_id).map(Instant::elapsed)
+    /// Time since the certificates were last looked at, if that was for these addresses.
+    pub(super) fn certificates_age(&self, cluster_id: &str, ips: &[Ipv4Addr]) -> Option<Duration> {
+        let inner = self.inner();
+        inner.certificates.get(cluster_id).filter(|(named, _)| named == ips).map(|(_, at)| at.elapsed())
     }
 
-    pub(super) fn set_certificates(&self, cluster_id: &str) {
-        self.inner().certificates.insert(cluster_id.to_owned(), Instant::now());
+    pub(super) fn set_certificates(&self, cluster_id: &str, ips: Vec<Ipv4Addr>) {
+        self.inner().certificates.insert(cluster_id.to_owned(), (ips, Instant::now()));
+    }
+
+    /// Which machine of the cluster's control plane was disturbed last, and how long ago.
+    pub(super) fn turn(&self, cluster_id: &str) -> Option<(String, Duration)> {
+        self.inner().turns.get(cluster_id).map(|(machine_id, at)| (machine_id.clone(), at.elapsed()))
+    }
+
+    pub(super) fn set_turn(&self, cluster_id: &str, machine_id: &str) {
+        self.inner().turns.insert(cluster_id.to_owned(), (machine_id.to_owned(), Instant::now()));
     }
 
     /// Whether this part of the base, and so those before it, were applied.
@@ -184,14 +211,57 @@ impl Memory {
         self.inner().machines.remove(machine_id);
     }
 
+    /// Whether the cluster's API served us when it was asked last; `false` also before that.
+    pub(super) fn api_serves(&self, cluster_id: &str) -> bool {
+        self.inner().serving.get(cluster_id).copied().unwrap_or(false)
+    }
+
+    pub(super) fn set_api_serves(&self, cluster_id: &str, serves: bool) {
+        self.inner().serving.insert(cluster_id.to_owned(), serves);
+    }
+
     pub(super) fn forget_cluster(&self, cluster_id: &str) {
         let mut inner = self.inner();
+        inner.serving.remove(cluster_id);
         inner.certificates.remove(cluster_id);
+        inner.turns.remove(cluster_id);
         inner.base.remove(cluster_id);
         inner.accounts.remove(cluster_id);
         inner.topologies.remove(cluster_id);
         inner.announced.remove(cluster_id);
         inner.rolled_back.remove(cluster_id);
+        inner.ending.remove(cluster_id);
+        inner.components.remove(cluster_id);
+        inner.backup_failed.remove(cluster_id);
+    }
+
+    /// Authorities whose end is near.
+    pub(super) fn ending(&self, cluster_id: &str) -> Vec<(String, Timestamp)> {
+        self.inner().ending.get(cluster_id).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_ending(&self, cluster_id: &str, ending: Vec<(String, Timestamp)>) {
+        self.inner().ending.insert(cluster_id.to_owned(), ending);
+    }
+
+    /// The parts of the base are applied again: something that they hold is another now.
+    pub(super) fn forget_base(&self, cluster_id: &str) {
+        self.inner().base.remove(cluster_id);
+    }
+
+    /// How the parts behind the API were when they were looked at last, and how long ago.
+    pub(super) fn components(&self, cluster_id: &str) -> Option<(Vec<ComponentView>, Duration)> {
+        self.inner().components.get(cluster_id).map(|(seen, at)| (seen.clone(), at.elapsed()))
+    }
+
+    pub(super) fn set_components(&self, cluster_id: &str, seen: Vec<ComponentView>) {
+        self.inner().components.insert(cluster_id.to_owned(), (seen, Instant::now()));
+    }
+
+    /// Remembers whether the last periodic backup failed; answers whether that is news.
+    pub(super) fn set_backup_failed(&self, cluster_id: &str, failed: bool) -> bool {
+        let clusters = &mut self.inner().backup_failed;
+        if failed { clusters.insert(cluster_id.to_owned()) } else { clusters.remove(cluster_id) }
     }
 
     /// What users of the cluster were told is wrong now.
@@ -221,6 +291,27 @@ impl Memory {
         inner.balancer = config.map(|config| (config, Instant::now()));
         inner.balancer_troubles = troubles;
         news
+    }
+
+    /// What the balancer was seen to hold may not be so any more, until it answers again.
+    pub(super) fn doubt_balancer(&self) {
+        self.inner().balancer_doubts += 1;
+    }
+
+    /// How often the balancer was doubted.
+    pub(super) fn balancer_doubts(&self) -> u64 {
+        self.inner().balancer_doubts
+    }
+
+    /// The balancer was asked after so many doubts, and has answered; says whether that is news.
+    pub(super) fn trust_balancer(&self, doubts: u64) -> bool {
+        let mut inner = self.inner();
+        std::mem::replace(&mut inner.balancer_trusted, doubts) != doubts
+    }
+
+    pub(super) fn is_balancer_doubted(&self) -> bool {
+        let inner = self.inner();
+        inner.balancer_doubts != inner.balancer_trusted
     }
 
     pub(super) fn balancer_troubles(&self) -> BTreeMap<String, String> {

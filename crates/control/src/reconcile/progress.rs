@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, HashSet};
 
 use sampan_store::model::{
-    Level, Machine, MachineState, MachineWanted, ResultStatus, Stage, StageState, Task, TaskError, TaskResult,
-    TaskState, TaskType, Timestamp,
+    Level, Machine, MachineRole, MachineState, MachineWanted, ResultStatus, Stage, StageState, Task, TaskError,
+    TaskResult, TaskState, TaskType, Timestamp,
 };
 
 use super::{
     journal::Journal,
     machines::title,
-    nodes, repair,
+    nodes, parameters, power, repair, repairs,
     scope::{Fate, Scope, fate, role},
     status::{Facts, Step, Verdict},
+    upgrade,
 };
 use crate::ports::NodeReadiness;
 
@@ -33,17 +34,22 @@ pub(super) fn creation_stages(scope: &Scope, facts: &Facts, machines: &[Machine]
     };
     vec![
         ("network", facts.network.clone()),
-        ("control_plane", Step::all([facts.certificates.clone(), facts.api.clone()])),
+        ("control_plane", Step::all([facts.certificates.clone(), facts.api.clone(), facts.etcd.clone()])),
         ("nodes", nodes),
         ("components", components),
         ("endpoint", facts.endpoint.clone()),
     ]
 }
 
-/// Whether the workers that shall run, and that are meant, are in service.
-fn in_service(scope: &Scope, facts: &Facts, machines: &[Machine], is_meant: impl Fn(&Machine) -> bool) -> Step {
+/// Whether the nodes that shall run, and that are meant, are in service.
+pub(super) fn in_service(
+    scope: &Scope,
+    facts: &Facts,
+    machines: &[Machine],
+    is_meant: impl Fn(&Machine) -> bool,
+) -> Step {
     let meant = machines.iter().filter(|machine| {
-        role(machine) == Some(sampan_store::model::MachineRole::Worker)
+        role(machine).is_some_and(MachineRole::is_node)
             && fate(&scope.cluster, machine) == Fate::Run
             && is_meant(machine)
     });
@@ -69,16 +75,32 @@ pub(super) fn hindrance(machine: &Machine, facts: &Facts) -> Option<String> {
 
 /// Brings a task that is not a creation or deletion forward; it may end.
 pub(super) fn advance(task: &mut Task, scope: &Scope, facts: &Facts, verdict: &mut Verdict) -> Step {
+    if task.task_type == TaskType::ClusterUpgrade {
+        return upgrade::advance(task, facts, verdict);
+    }
     let machines = &verdict.machines;
     let (stages, what) = match task.task_type {
-        TaskType::ClusterScaleout => {
+        TaskType::ClusterScaleout | TaskType::ClusterAttach => {
             set_results(task, machines, facts.now);
             let task_id = task.id.clone();
             (vec![("nodes", in_service(scope, facts, machines, |machine| added_by(machine, &task_id)))], "adding nodes")
         }
         TaskType::ClusterNodeDelete => (removal_stages(task, scope, facts, machines), "removing nodes"),
         TaskType::ClusterNodeReset => (vec![("node", reset(task, facts, machines))], "resetting the node"),
-        TaskType::ClusterModify | TaskType::NodepoolUpdate | TaskType::ClusterCreate | TaskType::ClusterDelete => {
+        TaskType::ClusterConfigurationModify => {
+            (vec![("settings", parameters::progress(task, &verdict.cluster))], "changing the parameters")
+        }
+        TaskType::ClusterMigrate => {
+            (migration_stages(scope, facts, machines), "giving the cluster a Pro control plane")
+        }
+        TaskType::NodepoolUpdate => (pool_stages(task, scope, facts, machines), "changing the node pool"),
+        TaskType::NodepoolRepair => (vec![("repair", repairs::repair(task, facts, machines))], "repairing nodes"),
+        TaskType::ClusterStart => {
+            let nodes = in_service(scope, facts, machines, |_| true);
+            (power::start_stages(scope, facts, nodes), "starting the cluster")
+        }
+        TaskType::ClusterBackup | TaskType::ClusterRestore | TaskType::ClusterStop => return Step::Done,
+        TaskType::ClusterModify | TaskType::ClusterCreate | TaskType::ClusterDelete | TaskType::ClusterUpgrade => {
             (vec![("settings", settings(task, scope, facts, machines))], "applying the change")
         }
     };
@@ -141,6 +163,15 @@ fn removal_stages(task: &mut Task, scope: &Scope, facts: &Facts, machines: &[Mac
     }
 }
 
+/// Stages of a change of a pool; only one that changes its size has a stage for that.
+fn pool_stages(task: &mut Task, scope: &Scope, facts: &Facts, machines: &[Machine]) -> Vec<(&'static str, Step)> {
+    let mut stages = vec![("settings", settings(task, scope, facts, machines))];
+    if task.stages.iter().any(|stage| stage.name == "nodes") {
+        stages.push(("nodes", repairs::resize(task, scope, facts, machines)));
+    }
+    stages
+}
+
 /// How far the node is that a task makes from scratch.
 fn reset(task: &Task, facts: &Facts, machines: &[Machine]) -> Step {
     let meant = machines.iter().find(|machine| task.results.iter().any(|result| result.data == machine.id));
@@ -167,23 +198,41 @@ fn settings(task: &Task, scope: &Scope, facts: &Facts, machines: &[Machine]) -> 
             && task.node_pool_id.as_ref().is_none_or(|id| is_in_pool(machine, id))
     });
     for machine in concerned {
-        let is_worker = role(machine) == Some(sampan_store::model::MachineRole::Worker);
-        let is_settled = !is_worker || facts.settled.contains(&machine.id);
+        let is_node = role(machine).is_some_and(MachineRole::is_node);
+        let is_settled = !is_node || facts.settled.contains(&machine.id);
         if !is_settled || !facts.in_force.contains(&machine.id) {
             let why = facts.notes.get(&machine.id).map_or("is being changed", |note| &note.message);
             return Step::Waiting(format!("{} {why}", title(machine)));
         }
     }
-    facts.api.clone()
+    Step::all([facts.api.clone(), facts.etcd.clone()])
+}
+
+/// Stages of giving a cluster a control plane of several machines.
+fn migration_stages(scope: &Scope, facts: &Facts, machines: &[Machine]) -> Vec<(&'static str, Step)> {
+    let parts = machines
+        .iter()
+        .filter(|machine| machine.is_control_plane_of(&scope.cluster.id) && fate(&scope.cluster, machine) == Fate::Run);
+    let (up, down): (Vec<&Machine>, Vec<&Machine>) =
+        parts.partition(|machine| machine.state == MachineState::Running && machine.not_ready_since.is_none());
+    let why = down.first().map(|machine| {
+        let hindrance = hindrance(machine, facts).unwrap_or_else(|| "is starting".to_owned());
+        let all = up.len() + down.len();
+        format!("{} of {all} machines serve the API; {} {hindrance}", up.len(), title(machine))
+    });
+    vec![
+        ("certificates", facts.certificates.clone()),
+        ("members", facts.etcd.clone()),
+        ("control_plane", why.map_or(Step::Done, Step::Waiting)),
+        ("endpoint", facts.endpoint.clone()),
+    ]
 }
 
 /// Results of a task that adds machines: one per machine.
 pub(super) fn set_results(task: &mut Task, machines: &[Machine], now: Timestamp) {
     let mine: BTreeMap<&str, ResultStatus> = machines
         .iter()
-        .filter(|machine| {
-            added_by(machine, &task.id) && role(machine) == Some(sampan_store::model::MachineRole::Worker)
-        })
+        .filter(|machine| added_by(machine, &task.id) && role(machine).is_some_and(MachineRole::is_node))
         .map(|machine| (machine.id.as_str(), result_of(machine)))
         .collect();
     let mut results: Vec<TaskResult> = task.results.clone();
@@ -203,7 +252,9 @@ pub(super) fn set_results(task: &mut Task, machines: &[Machine], now: Timestamp)
 fn result_of(machine: &Machine) -> ResultStatus {
     match machine.state {
         MachineState::Running => ResultStatus::Success,
-        MachineState::Failed | MachineState::Removing | MachineState::Kept => ResultStatus::Failed,
+        MachineState::Failed | MachineState::Removing | MachineState::Kept | MachineState::Stopped => {
+            ResultStatus::Failed
+        }
         MachineState::Pending | MachineState::Starting => ResultStatus::Initial,
     }
 }

@@ -6,21 +6,22 @@ use std::{sync::Arc, time::Duration};
 use sampan_provider::MachinePower;
 use sampan_store::{
     Batch, Versioned,
-    model::{Cluster, Level, Machine, MachineState, MachineWanted, Outcome, Setting, Task, new_machine_id},
+    model::{Cluster, EtcdMember, Level, Machine, MachineState, MachineWanted, Outcome, Setting, Task, new_machine_id},
 };
 use tokio::time::Instant;
 
 use super::{
     context::{Context, engine, within},
     driver::Status,
+    hosts,
     journal::Journal,
     machines::title,
-    memory::Note,
+    memory::{MachineMemory, Note},
     repair,
     scope::{Departure, Fate, Life, Scope, fate, life},
     settings::ACCESS_CALL_MAX,
 };
-use crate::ports::DrainOutcome;
+use crate::ports::{BLOCKED_BY, DrainOutcome};
 
 /// Pause between two rounds of a drain.
 const DRAIN_ROUND: Duration = Duration::from_secs(1);
@@ -35,8 +36,13 @@ pub(super) async fn go(
     mark(ctx, scope, machine, departure).await?;
     let name = ctx.names.machine(&machine.id);
     if departure.drain || departure.delete_node {
-        let status = engine("looking at the machine", ctx.provider.machine(&name)).await?;
-        let runs = status.is_some_and(|status| status.power == MachinePower::Running);
+        let runs = match &machine.host {
+            Some(_) => ctx.agents.is_connected(&machine.id),
+            None => {
+                let status = engine("looking at the machine", ctx.provider.machine(&name)).await?;
+                status.is_some_and(|status| status.power == MachinePower::Running)
+            }
+        };
         // Nothing can be evicted in good order from a machine that does not run.
         if departure.drain
             && runs
@@ -48,7 +54,15 @@ pub(super) async fn go(
     if departure.delete_node {
         delete_node(ctx, scope, machine).await?;
     }
-    engine("removing the machine", ctx.provider.delete_machine(&name)).await?;
+    match &machine.host {
+        // A container that plays a host and goes has nobody who would miss what is left on it.
+        Some(host) if !host.bare || departure.keep => {
+            if let Some(wait) = hosts::leave(ctx, scope, machine).await? {
+                return Ok(wait);
+            }
+        }
+        _ => engine("removing the machine", ctx.provider.delete_machine(&name)).await?,
+    }
     finish(ctx, scope, &machine.id, departure).await?;
     Ok(Status::Settled)
 }
@@ -79,6 +93,7 @@ async fn drain(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<Option
     };
     if elapsed(ctx, machine) < ctx.settings.limits.drain {
         outcome?;
+        tell_blocked(ctx, scope, machine, &left).await?;
         return Ok(Some(Status::again(DRAIN_ROUND, format!("is being drained: {left}"))));
     }
     if ctx.memory.with_machine(&machine.id, |memory| std::mem::replace(&mut memory.drain_given_up, true)) {
@@ -93,9 +108,29 @@ async fn drain(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<Option
     Ok(None)
 }
 
+/// Says once which budget keeps pods on the node; what becomes of it is in the task's stage.
+async fn tell_blocked(ctx: &Context, scope: &Scope, machine: &Machine, left: &str) -> Outcome<()> {
+    let is_news = |memory: &mut MachineMemory| !std::mem::replace(&mut memory.drain_blocked, true);
+    if !left.contains(BLOCKED_BY) || !ctx.memory.with_machine(&machine.id, is_news) {
+        return Ok(());
+    }
+    let minutes = ctx.settings.limits.drain.as_secs() / 60;
+    let text = format!(
+        "the drain of {} is blocked: {left}; after {minutes} min in all the machine is removed nevertheless",
+        title(machine)
+    );
+    let mut journal = Journal::of(&scope.cluster, ctx.now());
+    journal.machine_event(machine, Level::Warning, "DrainBlocked", text);
+    ctx.tell(journal).await
+}
+
 /// The node object goes before the machine. When the API does not answer for as long as a drain may take, the machine goes
-/// without: the cluster's controller removes node objects without a machine later.
+/// without: the cluster's controller removes node objects without a machine later. So it does at once when etcd is gone with
+/// the disks of all its members, as nobody could answer then.
 async fn delete_node(ctx: &Context, scope: &Scope, machine: &Machine) -> Result<(), Note> {
+    if !scope.running_control_planes().iter().any(|machine| machine.may_run_etcd()) {
+        return Ok(());
+    }
     let call = ctx.access.delete_node(&scope.cluster, node_name(machine));
     match within(ACCESS_CALL_MAX, "deleting the node", call).await {
         Err(fault) if elapsed(ctx, machine) < ctx.settings.limits.drain => Err(fault.into()),
@@ -108,7 +143,7 @@ fn node_name(machine: &Machine) -> &str {
 }
 
 /// Time since the removal was asked for, or since we first tried.
-fn elapsed(ctx: &Context, machine: &Machine) -> Duration {
+pub(super) fn elapsed(ctx: &Context, machine: &Machine) -> Duration {
     let task = machine.removal_task_id.as_deref().and_then(|id| ctx.store.get::<Task>(id));
     match task {
         Some(task) => repair::span(task.created, ctx.now()),
@@ -134,7 +169,7 @@ async fn finish(ctx: &Context, scope: &Scope, machine_id: &str, departure: &Depa
     if departure.rejoin {
         batch.update(machine.revision, &rejoining(&machine));
         journal.log(format!("{} is made from scratch", title(&machine)));
-    } else if departure.keep {
+    } else if departure.keep && machine.host.as_ref().is_none_or(|host| host.bare) {
         batch.update(machine.revision, &machine.kept());
         journal.log(format!("{} has left the cluster and is kept", title(&machine)));
     } else {
@@ -167,9 +202,15 @@ fn replacement_id(machine_id: &str) -> String {
     format!("replacement/{machine_id}")
 }
 
-/// Gives the machine up: it is released, and a new one of the same pool takes over its addresses.
-pub(super) async fn replace(ctx: &Context, scope: &Scope, machine: &Versioned<Machine>, reason: &str) -> Outcome<()> {
-    let text = format!("{} was repaired {} times and is replaced by a new one", title(machine), machine.repairs);
+/// Gives the machine up: it is released, and a new one takes over its place and its addresses.
+pub(super) async fn replace(
+    ctx: &Context,
+    scope: &Scope,
+    machine: &Versioned<Machine>,
+    reason: &str,
+    why: &str,
+) -> Outcome<()> {
+    let text = format!("{} {why} and is replaced by a new one", title(machine));
     let mut journal = Journal::of(&scope.cluster, ctx.now());
     journal.machine_event(machine, Level::Error, "MachineReplaced", &text);
     let mut given_up = machine.value.clone();
@@ -190,11 +231,19 @@ pub(super) async fn replace(ctx: &Context, scope: &Scope, machine: &Versioned<Ma
 /// when the old one's record ends, so the addresses never have two owners.
 fn successor(ctx: &Context, scope: &Scope, machine: &Machine, departure: &Departure) -> Option<Machine> {
     let asked_to_go = machine.removal_task_id.is_some() || departure.keep;
-    let pool = machine.membership.as_ref()?.node_pool_id.as_ref()?;
-    let pool_stays = scope.pool(pool).is_some_and(|pool| !pool.deleting);
-    if asked_to_go || !pool_stays || life(&scope.cluster) != Life::Alive {
+    let mut membership = machine.membership.clone()?;
+    let pool = membership.node_pool_id.as_ref().map(|id| scope.pool(id).is_some_and(|pool| !pool.deleting));
+    // One of several machines of a control plane is in no pool.
+    let place_stays = pool.unwrap_or(membership.etcd.is_some());
+    let lives = matches!(life(&scope.cluster), Life::Alive | Life::Stopping | Life::Restoring);
+    // A machine that was added for an upgrade alone: the upgrade goes on without it.
+    let is_surge = scope.cluster.upgrade.iter().flat_map(|upgrade| &upgrade.surge);
+    let is_surge = is_surge.into_iter().any(|surge| surge.machine_ids.contains(&machine.id));
+    if asked_to_go || is_surge || !place_stays || !lives {
         return None;
     }
-    let membership = machine.membership.clone()?;
-    Some(Machine { id: new_machine_id(), created: ctx.now(), ..machine.joining(membership) })
+    // What its predecessor knew is gone: it begins with what the others know.
+    membership.etcd = membership.etcd.map(|_| EtcdMember::newcomer(true));
+    let (now, repair) = (ctx.now(), machine.repair.clone());
+    Some(Machine { id: new_machine_id(), created: now, mending: Some(now), repair, ..machine.joining(membership) })
 }

@@ -41,8 +41,12 @@ pub(super) struct Seen {
     pub(super) watched: Duration,
     /// Its cluster has never been running.
     pub(super) cluster_is_new: bool,
+    /// The rest of its cluster can do without it, also without what is on its disks.
+    pub(super) replaceable: bool,
     /// No machine's agent is connected: more likely it is us whom they cannot reach.
     pub(super) all_silent: bool,
+    /// It was emptied, because it is being upgraded.
+    pub(super) is_upgraded: bool,
     /// Now.
     pub(super) now: Timestamp,
 }
@@ -54,12 +58,16 @@ pub(super) enum Step {
     Fine,
     /// Make it and start it, for the first time.
     Make,
+    /// It was stopped on purpose, and shall run again.
+    Boot,
     /// Look again after this time.
     Wait(Duration),
     /// It ended or vanished: start it again (or make it again), with this reason.
     Start(&'static str),
     /// It runs, but is of no use: stop it and start it again.
     Restart(&'static str),
+    /// It ought to be repaired, and must wait; says why.
+    Hold(String),
     /// It was repaired often enough: another machine in its place.
     Replace(&'static str),
     /// Make it anew from the present image, over its volumes.
@@ -71,6 +79,7 @@ pub(super) const EXITED: &str = "MachineExited";
 pub(super) const LOST: &str = "MachineLost";
 pub(super) const SILENT: &str = "AgentSilent";
 pub(super) const NOT_READY: &str = "NodeNotReady";
+pub(super) const ORDERED: &str = "RepairOrdered";
 
 /// Decides.
 pub(super) fn decide(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
@@ -79,14 +88,20 @@ pub(super) fn decide(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
         (None | Some(MachinePower::Created), MachineState::Pending | MachineState::Kept) => return Step::Make,
         // That the host has no memory is not the machine's fault.
         (None, _) if seen.starved => return Step::Make,
+        (None, MachineState::Stopped) => return Step::Make,
         // This server knows a control plane as its own image has it. Workers keep theirs until they are upgraded: making
         // one anew would restart its pods.
-        (Some(_), _) if seen.outdated && role(machine) == Some(MachineRole::ControlPlane) => return Step::Renew,
+        (Some(_), _)
+            if seen.outdated && (role(machine).is_some_and(MachineRole::is_control_plane) || seen.is_upgraded) =>
+        {
+            return Step::Renew;
+        }
+        (Some(_), MachineState::Stopped) => return Step::Boot,
         (Some(MachinePower::Running), _) => return running(machine, seen, limits),
         (None, _) => LOST,
         (Some(MachinePower::Created | MachinePower::Exited), _) => EXITED,
     };
-    if may_replace(machine, limits) {
+    if may_replace(machine, seen, limits) {
         return Step::Replace(reason);
     }
     let pause = start_pause(machine.repairs);
@@ -116,14 +131,13 @@ fn running(machine: &Machine, seen: &Seen, limits: &Limits) -> Step {
     if lasts < patience {
         return Step::Wait(patience - lasts);
     }
-    if may_replace(machine, limits) { Step::Replace(reason) } else { Step::Restart(reason) }
+    if may_replace(machine, seen, limits) { Step::Replace(reason) } else { Step::Restart(reason) }
 }
 
-/// Only workers that were in service once are replaced: one that never came up would not come up in another place.
-fn may_replace(machine: &Machine, limits: &Limits) -> bool {
-    role(machine) == Some(MachineRole::Worker)
-        && machine.state == MachineState::Running
-        && machine.repairs >= limits.repairs_max
+/// Only machines that were in service once are replaced: one that never came up would not come up in another place. The
+/// only machine of a control plane never is.
+fn may_replace(machine: &Machine, seen: &Seen, limits: &Limits) -> bool {
+    seen.replaceable && machine.state == MachineState::Running && machine.repairs >= limits.repairs_max
 }
 
 /// How long a machine may be of no use before it is restarted; longer each time once the usual repairs did not help.
@@ -198,6 +212,8 @@ mod tests {
             watched: seconds(86_400),
             cluster_is_new: false,
             all_silent: false,
+            is_upgraded: false,
+            replaceable: role == "Worker",
             now: now(),
         };
         change(&mut machine, &mut seen);
@@ -251,6 +267,8 @@ mod tests {
             check("ControlPlane", "running", 0, outdated, Step::Renew);
         }
         check("Worker", "running", 0, |_, seen| seen.outdated = true, Step::Fine);
+        check("Worker", "running", 0, |_, seen| (seen.outdated, seen.is_upgraded) = (true, true), Step::Renew);
+        check("Worker", "running", 0, |_, seen| seen.is_upgraded = true, Step::Fine);
         check("ControlPlane", "pending", 0, |_, seen| (seen.outdated, seen.power) = (true, None), Step::Make);
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    balancing,
+    backup, balancing,
     blueprints::Blueprints,
     cluster,
     context::{Context, Key},
@@ -115,6 +115,7 @@ impl Reconcile for Work {
         match key {
             Key::Cluster(id) => cluster::reconcile(ctx, id).await,
             Key::Machine(id) => machines::reconcile(ctx, id).await,
+            Key::Backup(id) => backup::reconcile(ctx, id).await,
             Key::Balancer => balancing::reconcile(ctx).await,
             Key::Garbage => garbage::collect(ctx).await,
         }
@@ -127,11 +128,15 @@ impl Reconcile for Work {
 
 fn everything(store: &Store) -> Vec<Key> {
     let clusters = store.list::<Cluster>();
-    let live =
-        clusters.iter().filter(|cluster| life(cluster) != Life::Gone).map(|cluster| Key::Cluster(cluster.id.clone()));
+    let live = clusters
+        .iter()
+        .filter(|cluster| life(cluster) != Life::Gone)
+        .flat_map(|cluster| [Key::Cluster(cluster.id.clone()), Key::Backup(cluster.id.clone())]);
     let machines = store.list::<Machine>();
-    let members =
-        machines.iter().filter(|machine| machine.membership.is_some()).map(|machine| Key::Machine(machine.id.clone()));
+    let members = machines
+        .iter()
+        .filter(|machine| machine.membership.is_some() || machine.host.is_some())
+        .map(|machine| Key::Machine(machine.id.clone()));
     live.chain(members).chain([Key::Balancer, Key::Garbage]).collect()
 }
 
@@ -159,6 +164,11 @@ async fn listen<M: Clone + Send + 'static>(ctx: Arc<Context>, mut messages: Rece
 
 async fn listen_to_engine(ctx: Arc<Context>, mut events: BoxStream<'static, ProviderEvent>) {
     while let Some(event) = events.next().await {
+        if event.name.is_empty() || event.name == ctx.names.balancer() {
+            // A balancer that starts again opens what is on its disk, and somebody may have taken a port meanwhile.
+            ctx.memory.doubt_balancer();
+            ctx.waker.wake(Key::Balancer);
+        }
         match ctx.names.id_of(&event.name) {
             Some(id) => ctx.wake_machine(id),
             None if event.name.is_empty() => wake_everything(&ctx),
@@ -178,6 +188,7 @@ fn on_change(ctx: &Context, change: Change) {
         (Kind::Cluster, _) => {
             ctx.wake_cluster(&change.id);
             ctx.waker.wake(Key::Balancer);
+            ctx.waker.wake(Key::Backup(change.id.to_string()));
         }
         (Kind::Machine, cluster_id) => {
             ctx.wake_machine(&change.id);
@@ -189,7 +200,11 @@ fn on_change(ctx: &Context, change: Change) {
                 }
             }
         }
-        (Kind::NodePool | Kind::Task, Some(cluster_id)) => ctx.wake_cluster(cluster_id),
+        (Kind::NodePool, Some(cluster_id)) => ctx.wake_cluster(cluster_id),
+        (Kind::Task, Some(cluster_id)) => {
+            ctx.wake_cluster(cluster_id);
+            ctx.waker.wake(Key::Backup(cluster_id.to_string()));
+        }
         _ => {}
     }
 }
@@ -198,7 +213,7 @@ fn on_change(ctx: &Context, change: Change) {
 fn on_agent(ctx: &Context, machine_id: &str) {
     ctx.wake_machine(machine_id);
     let machine = ctx.store.get::<Machine>(machine_id);
-    let control_plane = machine.filter(|machine| role(machine) == Some(MachineRole::ControlPlane));
+    let control_plane = machine.filter(|machine| role(machine).is_some_and(MachineRole::is_control_plane));
     if let Some(cluster_id) = control_plane.as_ref().and_then(|machine| machine.cluster_id()) {
         ctx.wake_cluster(cluster_id);
     }

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +10,8 @@ use std::{
 use sampan_store::{
     Store, Versioned,
     model::{
-        Cluster, ClusterState, Machine, MachineRole, MachineWanted, NodePool, Task, TaskState, TaskType, Timestamp,
+        Cluster, ClusterState, Halted, Machine, MachineRole, MachineWanted, NodePool, Task, TaskState, TaskType,
+        Timestamp,
     },
 };
 
@@ -31,6 +33,8 @@ pub(super) enum Fate {
     Run,
     /// Stays as it is, for somebody to look at.
     Frozen,
+    /// Does not run, but stays what it is: its cluster is off, goes off or comes up.
+    Halt,
     /// Goes.
     Go(Departure),
 }
@@ -53,6 +57,12 @@ pub(super) struct Departure {
 pub(super) enum Life {
     /// Shall be as recorded.
     Alive,
+    /// Goes off, part by part.
+    Stopping,
+    /// Is off.
+    Stopped,
+    /// Shall be as recorded, but its API is down: it is put back to a backup.
+    Restoring,
     /// Nothing is done about it.
     Frozen,
     /// Its creation failed; what it holds is released.
@@ -70,7 +80,9 @@ pub(super) fn life(cluster: &Cluster) -> Life {
         _ if cluster.deletion.is_some() => Life::Deleting,
         ClusterState::Failed if cluster.disable_rollback => Life::Frozen,
         ClusterState::Failed => Life::RolledBack,
-        ClusterState::Stopped => Life::Frozen,
+        ClusterState::Stopped => Life::Stopped,
+        _ if cluster.power.as_ref().is_some_and(|power| power.stop) => Life::Stopping,
+        _ if cluster.restore.is_some() => Life::Restoring,
         _ => Life::Alive,
     }
 }
@@ -83,54 +95,97 @@ pub(super) fn fate(cluster: &Cluster, machine: &Machine) -> Fate {
         // Machines that were there before the cluster are given back as they were.
         Life::RolledBack => at_once(machine.created < cluster.created || machine.source == "ess_attach"),
         Life::Frozen => Fate::Frozen,
-        Life::Alive => {
-            let is_worker = machine.membership.as_ref().is_some_and(|member| member.role == MachineRole::Worker);
+        Life::Stopped => Fate::Halt,
+        Life::Alive | Life::Stopping | Life::Restoring => {
+            let is_node = machine.membership.as_ref().is_some_and(|member| member.role.is_node());
             match machine.wanted {
+                MachineWanted::Run if is_halted(cluster, machine) => Fate::Halt,
                 MachineWanted::Run => Fate::Run,
                 wanted => Fate::Go(Departure {
                     keep: wanted != MachineWanted::Release,
                     rejoin: wanted == MachineWanted::Reset,
-                    drain: machine.drain && is_worker,
-                    delete_node: is_worker,
+                    drain: machine.drain && is_node,
+                    delete_node: is_node,
                 }),
             }
         }
     }
 }
 
-/// Whether the deletion of the cluster leaves the machine in the inventory. The control plane's machine is nobody's.
+/// Whether the machine is among those that shall not run now. A master goes with the control plane: it is a part of it.
+fn is_halted(cluster: &Cluster, machine: &Machine) -> bool {
+    let is_worker = role(machine) == Some(MachineRole::Worker);
+    cluster.power.as_ref().is_some_and(|power| match power.halted {
+        Halted::Workers => is_worker,
+        Halted::All => true,
+    })
+}
+
+/// Whether the deletion of the cluster leaves the machine in the inventory. A hidden control plane's machine is nobody's.
 fn is_retained(cluster: &Cluster, machine: &Machine) -> bool {
     let Some(deletion) = &cluster.deletion else { return false };
-    let is_worker = machine.is_worker_of(&cluster.id);
+    let is_node = machine.is_node_of(&cluster.id);
     let named = |name: &String| *name == machine.id || *name == machine.instance_name;
-    is_worker && (deletion.retain.all || deletion.retain.resources.iter().any(named))
+    is_node && (deletion.retain.all || deletion.retain.resources.iter().any(named))
 }
 
 impl Scope {
     pub(super) fn load(store: &Store, cluster_id: &str) -> Option<Self> {
         let cluster = store.get::<Cluster>(cluster_id)?;
+        // Tasks first: one whose machines are not seen yet would seem to be done.
+        let tasks = store.list_of::<Task>(cluster_id);
         Some(Self {
             machines: store.list_of::<Machine>(cluster_id),
             pools: store.list_of::<NodePool>(cluster_id),
-            tasks: store.list_of::<Task>(cluster_id),
+            tasks,
             cluster,
         })
     }
 
-    /// The control plane's machine.
-    pub(super) fn control_plane(&self) -> Option<&Machine> {
-        self.machines
-            .iter()
-            .map(|machine| &machine.value)
-            .find(|machine| role(machine) == Some(MachineRole::ControlPlane))
+    /// All machines of the control plane, the oldest first; those that leave are among them.
+    pub(super) fn control_planes(&self) -> Vec<&Machine> {
+        let all = self.machines.iter().map(|machine| &machine.value);
+        let mut found: Vec<&Machine> = all.filter(|machine| machine.is_control_plane_of(&self.cluster.id)).collect();
+        found.sort_by_key(|machine| (machine.created, machine.ip));
+        found
+    }
+
+    /// Those that shall run.
+    pub(super) fn running_control_planes(&self) -> Vec<&Machine> {
+        let mut found = self.control_planes();
+        found.retain(|machine| fate(&self.cluster, machine) == Fate::Run);
+        found
+    }
+
+    /// Addresses of the control plane: what its certificates name. A successor has its predecessor's.
+    pub(super) fn control_plane_ips(&self) -> Vec<Ipv4Addr> {
+        let mut ips: Vec<Ipv4Addr> = self.control_planes().iter().map(|machine| machine.ip).collect();
+        ips.sort();
+        ips.dedup();
+        ips
+    }
+
+    /// Whether its etcd has several members, or shall have.
+    pub(super) fn is_highly_available(&self) -> bool {
+        self.control_planes().iter().any(|machine| machine.etcd().is_some())
+    }
+
+    /// Nodes that shall run: workers and masters.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Machine> {
+        self.machines.iter().map(|machine| &machine.value).filter(|machine| {
+            role(machine).is_some_and(MachineRole::is_node) && fate(&self.cluster, machine) == Fate::Run
+        })
     }
 
     /// Workers that shall run.
     pub(super) fn workers(&self) -> impl Iterator<Item = &Machine> {
-        self.machines
-            .iter()
-            .map(|machine| &machine.value)
-            .filter(|machine| role(machine) == Some(MachineRole::Worker) && fate(&self.cluster, machine) == Fate::Run)
+        self.nodes().filter(|machine| role(machine) == Some(MachineRole::Worker))
+    }
+
+    /// Whether the machine was emptied and is being upgraded.
+    pub(super) fn has_turn(&self, machine_id: &str) -> bool {
+        let turns = self.cluster.upgrade.iter().flat_map(|upgrade| &upgrade.turns);
+        turns.into_iter().any(|turn| turn.switched && turn.machine_id == machine_id)
     }
 
     pub(super) fn pool(&self, id: &str) -> Option<&NodePool> {
@@ -158,12 +213,17 @@ impl Scope {
         let parts = (&cluster.network, &cluster.control_plane, version, &cluster.tags, &cluster.addons);
         hash_json(&parts, &mut hasher);
         hash_json(&(&cluster.runtime_requested, &cluster.request), &mut hasher);
+        let restore = cluster.restore.as_ref().map(|restore| (&restore.task_id, restore.phase, &restore.sha256));
+        hash_json(&(&cluster.power, restore, cluster.restores), &mut hasher);
         for pool in &self.pools {
             let parts = (&pool.id, &pool.labels, &pool.taints, &pool.tags, &pool.cpu_policy, &pool.user_data);
             hash_json(&(parts, &pool.runtime_requested, &pool.request), &mut hasher);
         }
         for machine in &self.machines {
             hash_json(&(&machine.id, machine.ip, &machine.membership, &machine.tags), &mut hasher);
+            // Not the script of the first boot: it can be long, and changes only with the pool's.
+            let pinned = machine.pinned.as_ref().map(|own| (&own.labels, &own.taints, &own.tags, &own.cpu_policy));
+            hash_json(&(pinned, &machine.retired), &mut hasher);
             // The master is told who leaves, and moves what runs there.
             hash_json(&cluster.is_swarm().then_some(machine.wanted), &mut hasher);
         }
@@ -190,12 +250,13 @@ pub(super) fn creation_deadline(cluster: &Cluster, task: Option<&Task>) -> Times
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const GO: Departure = Departure { keep: false, rejoin: false, drain: false, delete_node: false };
 
-    fn cluster(state: &str) -> Cluster {
+    /// A managed cluster in that state.
+    pub(in crate::reconcile) fn cluster(state: &str) -> Cluster {
         serde_json::from_value(serde_json::json!({
             "id": "c1", "account_id": "1", "name": "n", "region_id": "r", "zone_id": "z",
             "cluster_type": "ManagedKubernetes", "spec": "ack.standard", "state": state,
@@ -238,7 +299,25 @@ mod tests {
         let reset = Fate::Go(Departure { keep: true, rejoin: true, drain: true, delete_node: true });
         assert_eq!(fate(&cluster("running"), &machine("Worker", "Reset")), reset);
         assert_eq!(fate(&cluster("running"), &machine("ControlPlane", "Release")), Fate::Go(GO));
-        assert_eq!(fate(&cluster("stopped"), &machine("Worker", "Run")), Fate::Frozen);
+    }
+
+    #[test]
+    fn fates_in_a_cluster_that_goes_off_and_comes_up() {
+        let check = |state: &str, stop: bool, halted: &str, expected: [Fate; 2], life_expected: Life| {
+            let power = serde_json::json!({"stop": stop, "task_id": "T-3", "requested": "2024-01-02T00:00:00Z", "halted": halted});
+            let cluster = Cluster { power: Some(serde_json::from_value(power).expect("a power")), ..cluster(state) };
+            let fates = ["Worker", "ControlPlane"].map(|role| fate(&cluster, &machine(role, "Run")));
+            assert_eq!((fates, life(&cluster)), (expected, life_expected), "{state} {stop} {halted}");
+            let deleted = Cluster {
+                deletion: deleting(serde_json::json!({"all": false, "load_balancer": false, "resources": []})).deletion,
+                ..cluster
+            };
+            assert_eq!(fate(&deleted, &machine("Worker", "Run")), Fate::Go(GO), "a deletion goes before it");
+        };
+        check("updating", true, "workers", [Fate::Halt, Fate::Run], Life::Stopping);
+        check("updating", true, "all", [Fate::Halt, Fate::Halt], Life::Stopping);
+        check("stopped", true, "all", [Fate::Halt, Fate::Halt], Life::Stopped);
+        check("updating", false, "workers", [Fate::Halt, Fate::Run], Life::Alive);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 use sampan_store::model::Machine;
 
 use super::driver::Pace;
-use crate::{ports::Limits, service::network::allocate::can_listen};
+use crate::{backup::Shelf, ports::Limits, service::network::allocate::can_listen};
 
 /// Resources of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Settings {
     pub node_image: String,
     /// Kubernetes versions in that image.
     pub node_image_versions: Vec<String>,
+    /// Image of containers that play bare hosts, if there is one.
+    pub bare_image: Option<String>,
     /// Host directory with the agents' socket; machines see it read-only at `/run/sampan-server`.
     pub agents_dir: PathBuf,
     /// Host directory with images; machines see it read-only at `/var/lib/sampan/images`.
@@ -80,7 +82,25 @@ pub struct Settings {
     pub sizes: Sizes,
     /// Pace of the driver.
     pub pace: Pace,
+    /// Backups; `None`: none are made.
+    pub backups: Option<Backups>,
+    /// Certificates are looked at again after this time.
+    pub certificates_fresh: Duration,
 }
+
+/// Backups of clusters.
+#[derive(Clone)]
+pub struct Backups {
+    /// Where they are.
+    pub shelf: Shelf,
+    /// Time between two periodic ones of a cluster.
+    pub interval: Duration,
+    /// So many periodic ones of a cluster are kept.
+    pub keep: usize,
+}
+
+/// Certificates are looked at again after this time, unless they live so short that it has to be sooner.
+pub const CERTIFICATES_FRESH: Duration = Duration::from_secs(600);
 
 /// Where machines see the agents' directory.
 pub const AGENTS_TARGET: &str = "/run/sampan-server";

@@ -9,13 +9,15 @@ use sampan_store::model::{
 };
 
 use super::{
+    conditions,
     journal::Journal,
     machines::title,
     memory::Note,
-    nodes, progress, repair,
+    nodes, power, progress, repair, repairs,
     scope::{Fate, Scope, creation_deadline, fate, role},
+    upgrade,
 };
-use crate::ports::{NodeReadiness, NodeView};
+use crate::ports::{ComponentView, NodeReadiness, NodeView};
 
 /// How far a part of a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,10 @@ pub(super) struct Facts {
     pub(super) network: Step,
     pub(super) certificates: Step,
     pub(super) api: Step,
+    /// Machines whose API servers serve everybody.
+    pub(super) api_ready: HashSet<String>,
+    /// Done when each machine of the control plane is a member of etcd, and well.
+    pub(super) etcd: Step,
     pub(super) components: Step,
     pub(super) endpoint: Step,
     /// The nodes; `None` when they could not be listed.
@@ -66,6 +72,10 @@ pub(super) struct Facts {
     pub(super) troubles: Vec<Note>,
     /// Troubles that users were told of.
     pub(super) announced: BTreeSet<String>,
+    /// Authorities whose end is near.
+    pub(super) ending: Vec<(String, Timestamp)>,
+    /// How the parts behind the API are, if they could be looked at.
+    pub(super) components_seen: Option<Vec<ComponentView>>,
 }
 
 /// How the records shall be.
@@ -107,6 +117,7 @@ pub(super) fn assess(scope: &Scope, facts: &Facts) -> Verdict {
     } else {
         change(scope, facts, &mut verdict);
     }
+    conditions::note(scope, facts, &mut verdict);
     if verdict.cluster.state != scope.cluster.state || verdict.cluster.state_reason != scope.cluster.state_reason {
         verdict.cluster.updated = facts.now;
     }
@@ -148,11 +159,16 @@ fn observe(scope: &Scope, machine: &Machine, facts: &Facts, journal: &mut Journa
     }
     match role(machine) {
         Some(MachineRole::ControlPlane) => {
-            let is_up = facts.api == Step::Done;
+            let is_up = facts.api_ready.contains(&machine.id);
             observe_service(&mut seen, is_up, facts.now);
             if is_up && machine.state == MachineState::Starting {
                 journal.log(format!("{} serves the API", title(machine)));
             }
+            tell_of_part(machine, &seen, facts, journal);
+        }
+        Some(MachineRole::Master) => {
+            observe_master(&mut seen, facts, journal);
+            tell_of_part(machine, &seen, facts, journal);
         }
         Some(MachineRole::Worker) => observe_node(&mut seen, facts, journal),
         None => {}
@@ -160,11 +176,44 @@ fn observe(scope: &Scope, machine: &Machine, facts: &Facts, journal: &mut Journa
     seen
 }
 
+/// A master is in service when its node is Ready and its API server serves.
+fn observe_master(machine: &mut Machine, facts: &Facts, journal: &mut Journal) {
+    let is_up = facts.api_ready.contains(&machine.id);
+    let was_out_since = machine.not_ready_since;
+    if is_up || machine.state == MachineState::Running {
+        observe_node(machine, facts, journal);
+    }
+    if !is_up {
+        machine.not_ready_since = was_out_since.or(Some(facts.now));
+    }
+}
+
+/// Where a control plane has several parts, the loss of one is no loss of the API, and all the more an event.
+fn tell_of_part(before: &Machine, after: &Machine, facts: &Facts, journal: &mut Journal) {
+    if before.etcd().is_none() || before.state != MachineState::Running {
+        return;
+    }
+    let is_up = facts.api_ready.contains(&after.id);
+    match (before.not_ready_since, after.not_ready_since) {
+        (None, Some(_)) if !is_up => {
+            let text = format!("{} does not serve the API; {} others do", title(after), facts.api_ready.len());
+            journal.machine_event(after, Level::Warning, "ControlPlaneUnavailable", text);
+        }
+        (Some(_), None) => {
+            let text = format!("{} serves the API again", title(after));
+            journal.machine_event(after, Level::Info, "ControlPlaneAvailable", text);
+        }
+        _ => {}
+    }
+}
+
 fn observe_service(machine: &mut Machine, is_up: bool, now: Timestamp) {
     if is_up {
         machine.state = MachineState::Running;
         machine.not_ready_since = None;
         machine.error = None;
+        machine.mending = None;
+        machine.repair = None;
     } else {
         machine.not_ready_since.get_or_insert(now);
     }
@@ -205,6 +254,7 @@ fn observe_node(machine: &mut Machine, facts: &Facts, journal: &mut Journal) {
         let why = node.map_or("it is not registered", |node| &node.message);
         let text = format!("the node of {} is {status}: {why}", title(machine));
         journal.machine_event(machine, Level::Warning, "NodeNotReady", text);
+        machine.error = Some(format!("the node is {status}: {why}"));
     }
     machine.node_status = (node.is_some() || machine.state == MachineState::Running).then(|| status.to_owned());
     observe_service(machine, status == "Ready", facts.now);
@@ -224,7 +274,8 @@ fn pools(scope: &Scope, machines: &[Machine], now: Timestamp) -> (Vec<String>, V
         }
         let is_updated = scope
             .running_tasks()
-            .any(|task| task.task_type == TaskType::NodepoolUpdate && task.node_pool_id.as_ref() == Some(&pool.id));
+            .filter(|task| [TaskType::NodepoolUpdate, TaskType::NodepoolRepair].contains(&task.task_type))
+            .any(|task| task.node_pool_id.as_ref() == Some(&pool.id));
         let state = pool_state(&scope.cluster, pool, &members, is_updated);
         let updated = if state == pool.state { pool.updated } else { now };
         pools.push(NodePool { state, updated, ..pool.value.clone() });
@@ -310,6 +361,14 @@ fn finish_creation(
     }
 }
 
+/// Whether such a task changes the cluster as a whole: its end decides about the cluster's state.
+fn is_whole_change(task_type: TaskType) -> bool {
+    matches!(
+        task_type,
+        TaskType::ClusterModify | TaskType::ClusterMigrate | TaskType::ClusterStart | TaskType::ClusterRestore
+    )
+}
+
 /// A cluster that has been running: its other tasks go on, and its state follows from them.
 fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
     let mut failed_change = None;
@@ -317,27 +376,39 @@ fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
         let mut task = task.clone();
         let step = progress::advance(&mut task, scope, facts, verdict);
         match (task.state, task.task_type) {
+            // Nothing here brings it forward.
+            (TaskState::Running, TaskType::ClusterBackup) => continue,
             (TaskState::Running, _) => {
                 verdict.waiting.get_or_insert(step.message().to_owned());
             }
-            (TaskState::Fail, TaskType::ClusterModify) => failed_change = task.error.clone(),
+            (TaskState::Fail, TaskType::ClusterModify | TaskType::ClusterMigrate | TaskType::ClusterStart) => {
+                failed_change = task.error.clone();
+            }
             _ => {}
         }
         verdict.tasks.push(task);
     }
     for machine in &mut verdict.machines {
         progress::mark_failed(machine, &verdict.tasks, facts);
+        let before = scope.tasks.iter().map(|task| &task.value);
+        repairs::forget_ended(machine, verdict.tasks.iter().chain(before));
     }
+    power::release_workers(facts, verdict);
     let is_running =
         |kind: TaskType| verdict.tasks.iter().any(|task| task.task_type == kind && task.state == TaskState::Running);
+    let changes_settings = [TaskType::ClusterModify, TaskType::ClusterConfigurationModify, TaskType::ClusterMigrate];
     let succeeded =
-        verdict.tasks.iter().any(|task| task.task_type == TaskType::ClusterModify && task.state == TaskState::Success);
+        verdict.tasks.iter().any(|task| is_whole_change(task.task_type) && task.state == TaskState::Success);
     let cluster = &mut verdict.cluster;
-    let changes_nodes = [TaskType::ClusterScaleout, TaskType::ClusterNodeDelete, TaskType::ClusterNodeReset];
+    let changes_nodes =
+        [TaskType::ClusterScaleout, TaskType::ClusterAttach, TaskType::ClusterNodeDelete, TaskType::ClusterNodeReset];
     cluster.state = if changes_nodes.into_iter().any(is_running) {
         ClusterState::Scaling
-    } else if is_running(TaskType::ClusterModify) {
+    } else if changes_settings.into_iter().any(is_running) || power::is_starting(&verdict.tasks) {
         ClusterState::Updating
+    } else if let Some((state, why)) = cluster.upgrade.as_ref().and_then(upgrade::cluster_state) {
+        cluster.state_reason = why;
+        state
     } else if failed_change.is_some() || (cluster.state == ClusterState::UpdatingFailed && !succeeded) {
         ClusterState::UpdatingFailed
     } else {
@@ -348,7 +419,7 @@ fn change(scope: &Scope, facts: &Facts, verdict: &mut Verdict) {
     } else if cluster.state == ClusterState::Running {
         cluster.state_reason = None;
     }
-    let parts = [&facts.network, &facts.certificates, &facts.api, &facts.components, &facts.endpoint];
+    let parts = [&facts.network, &facts.certificates, &facts.api, &facts.etcd, &facts.components, &facts.endpoint];
     let unfinished = parts.into_iter().find(|step| **step != Step::Done);
     let out_of_service = verdict.machines.iter().find(|machine| {
         fate(&scope.cluster, machine) == Fate::Run

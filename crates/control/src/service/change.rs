@@ -1,6 +1,6 @@
 //! One change: everything that a use case writes, as one batch.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use sampan_store::{
     Batch, Document, Store, Versioned,
@@ -24,6 +24,8 @@ pub(super) struct Change<'a> {
     allocation: Option<Allocation>,
     /// Machines of the inventory that this change uses.
     claimed: HashSet<String>,
+    /// Names that this change gives to nodes.
+    node_names: HashSet<String>,
 }
 
 struct Allocation {
@@ -102,7 +104,15 @@ impl Service {
 
 impl<'a> Change<'a> {
     fn new(store: &'a Store, ctx: &'a RequestContext, now: Timestamp) -> Self {
-        Self { store, ctx, now, batch: Batch::new(), allocation: None, claimed: HashSet::new() }
+        Self {
+            store,
+            ctx,
+            now,
+            batch: Batch::new(),
+            allocation: None,
+            claimed: HashSet::new(),
+            node_names: HashSet::new(),
+        }
     }
 }
 
@@ -146,8 +156,23 @@ impl Change<'_> {
         self.claimed.insert(machine_id.to_owned());
     }
 
+    /// Remembers that a new node of this change has the name; `false`: another one has it already.
+    pub(super) fn take_node_name(&mut self, name: &str) -> bool {
+        self.node_names.insert(name.to_owned())
+    }
+
     pub(super) fn is_claimed(&self, machine_id: &str) -> bool {
         self.claimed.contains(machine_id)
+    }
+
+    /// A task of the cluster that is in progress, of the types that are asked for.
+    pub(super) fn running_task(
+        &self,
+        cluster_id: &str,
+        is_meant: impl Fn(TaskType) -> bool,
+    ) -> Option<Arc<Versioned<Task>>> {
+        let tasks = self.store.list_of::<Task>(cluster_id);
+        tasks.into_iter().find(|task| task.state == TaskState::Running && is_meant(task.task_type))
     }
 
     pub(super) fn create<T: Document>(&mut self, value: &T) {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use sampan_store::{
     Batch,
-    model::{Cluster, ClusterState, Fault, FaultKind, KubeCredential, Outcome, Timestamp},
+    model::{Cluster, ClusterState, Fault, FaultKind, KubeCredential, Machine, Outcome, Timestamp},
 };
 
 use super::{RequestContext, Service, cluster_state_word, fields};
@@ -46,6 +46,34 @@ pub trait Credentials: Send + Sync + 'static {
         groups: &[String],
         not_after: Timestamp,
     ) -> Outcome<Issued>;
+
+    /// Every certificate of the cluster, and of those machines. Unsupported where nobody keeps a list.
+    async fn certificates(&self, _cluster: &Cluster, _machines: &[Machine]) -> Outcome<Vec<CertificateView>> {
+        Err(Fault::new(FaultKind::Unsupported, "the certificates of clusters of this kind are not listed"))
+    }
+}
+
+/// A certificate, without its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateView {
+    /// What it is called here.
+    pub name: String,
+    /// The machine that has it, if it is one machine's own.
+    pub machine_id: Option<String>,
+    /// Whom it names.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Begin of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// Who uses it, and for what.
+    pub consumer: String,
+    /// Whether it is an authority's.
+    pub is_ca: bool,
+    /// When it is issued again by itself.
+    pub renewed_at: Option<Timestamp>,
 }
 
 /// What kind of kubeconfig is wanted.

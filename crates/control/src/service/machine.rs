@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use sampan_store::{
     Versioned,
-    model::{Fault, FaultKind, Machine, NewMachine, Outcome, Tag, VSwitch, new_machine_id, new_resource_id},
+    model::{
+        Fault, FaultKind, HostMachine, Machine, MachineState, MachineWanted, NewMachine, Outcome, Tag, VSwitch,
+        new_machine_id, new_resource_id,
+    },
 };
 
 use super::{RequestContext, Service, fields, instance_type, network::allocate::NewVpc, node_pool::Home};
@@ -27,6 +30,8 @@ pub struct MachineCreate {
     pub vswitch_id: Option<String>,
     /// Tags.
     pub tags: Vec<Tag>,
+    /// Plain hosts, with nothing of ours on them, to try the attach script on.
+    pub bare: bool,
 }
 
 impl Service {
@@ -43,6 +48,10 @@ impl Service {
             .is_some_and(|n| n.chars().count() > 128 || n.chars().any(char::is_control))
         {
             return Err(Fault::invalid("instance_name", "instance_name must have at most 128 characters"));
+        }
+        if input.bare && !self.settings.bare_hosts {
+            let text = "bare is not possible: this installation was built without the image of bare hosts; run cargo xtask build";
+            return Err(Fault::new(FaultKind::Unsupported, text));
         }
         self.refresh_foreign_ranges().await;
         self.change(ctx, |change| {
@@ -70,6 +79,7 @@ impl Service {
                     id,
                 }
                 .kept();
+                let machine = Machine { host: input.bare.then(HostMachine::bare), ..machine };
                 change.create(&machine);
                 made.push(machine);
             }
@@ -105,6 +115,12 @@ impl Service {
                     FaultKind::ClusterState,
                     format!("machine {machine_id} is in the cluster {cluster_id}; remove it from there with release_node true"),
                 ));
+            }
+            if machine.host.as_ref().is_some_and(|host| host.bare) {
+                // It runs: its controller ends it, and its record then.
+                let (wanted, state) = (MachineWanted::Release, MachineState::Removing);
+                change.update(&machine, &Machine { wanted, state, ..machine.value.clone() });
+                return Ok(());
             }
             change.delete(&machine);
             change.delete_secrets(&format!("machine/{machine_id}/"));

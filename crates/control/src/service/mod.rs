@@ -5,8 +5,10 @@
 //! reading at [`Service`] and at [`cluster::create`].
 
 mod addon;
+pub mod attach;
 mod change;
 pub mod cluster;
+pub mod configuration;
 mod context;
 pub mod credentials;
 pub mod event;
@@ -23,6 +25,7 @@ mod settings;
 pub mod subscription;
 pub mod task;
 pub mod trigger;
+pub mod upgrade;
 pub mod version;
 
 #[cfg(test)]
@@ -40,8 +43,9 @@ pub use context::{Nonce, RequestContext};
 pub use settings::{NodeImage, Quotas, Settings, UnknownVersion};
 
 use crate::{
+    backup::Shelf,
     kubernetes::HostFacts,
-    ports::{Applications, Clock, RangeSource},
+    ports::{Applications, Clock, ClusterAccess, RangeSource},
 };
 use credentials::Credentials;
 
@@ -57,9 +61,15 @@ pub struct Service {
     range_source: OnceLock<Arc<dyn RangeSource>>,
     /// Applications of clusters, for triggers.
     applications: OnceLock<Arc<dyn Applications>>,
+    /// Where backups are.
+    shelf: OnceLock<Shelf>,
+    /// The clusters' APIs, for what only they know.
+    access: OnceLock<Arc<dyn ClusterAccess>>,
     trigger_rates: trigger::Rates,
     /// The host of the machines, once it is known.
     host: OnceLock<Arc<HostFacts>>,
+    /// Where hosts join, if they may.
+    door: OnceLock<attach::HostDoor>,
     /// Changes that allocate are planned one after another; the store would only refuse and repeat them.
     planning: tokio::sync::Mutex<()>,
 }
@@ -75,8 +85,11 @@ impl Service {
             foreign_ranges: RwLock::default(),
             range_source: OnceLock::new(),
             applications: OnceLock::new(),
+            shelf: OnceLock::new(),
+            access: OnceLock::new(),
             trigger_rates: trigger::Rates::default(),
             host: OnceLock::new(),
+            door: OnceLock::new(),
             planning: tokio::sync::Mutex::default(),
         }
     }
@@ -102,6 +115,11 @@ impl Service {
         let _ = self.host.set(facts);
     }
 
+    /// Says where hosts join; without it there are no attach scripts. The first call counts.
+    pub fn set_host_door(&self, door: attach::HostDoor) {
+        let _ = self.door.set(door);
+    }
+
     /// Says where foreign ranges are asked for before anything is allocated; only the first source counts.
     pub fn set_range_source(&self, source: Arc<dyn RangeSource>) {
         let _ = self.range_source.set(source);
@@ -110,6 +128,16 @@ impl Service {
     /// Says how applications of clusters are reached; only the first counts.
     pub fn set_applications(&self, applications: Arc<dyn Applications>) {
         let _ = self.applications.set(applications);
+    }
+
+    /// Says where backups of clusters are; only the first counts.
+    pub fn set_shelf(&self, shelf: Shelf) {
+        let _ = self.shelf.set(shelf);
+    }
+
+    /// Says how clusters are asked about themselves; only the first counts.
+    pub fn set_access(&self, access: Arc<dyn ClusterAccess>) {
+        let _ = self.access.set(access);
     }
 
     fn applications(&self) -> Outcome<&Arc<dyn Applications>> {

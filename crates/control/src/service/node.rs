@@ -65,9 +65,8 @@ impl Service {
         let state = fields::given(&filter.state).unwrap_or("all");
         fields::one_of("state", state, &["all", "running", "removing", "initial", "failed"])?;
         let mut machines = self.store.list_of::<Machine>(&cluster.id);
-        machines.retain(|m| {
-            m.is_worker_of(&cluster.id) && matches(m, filter) && (state == "all" || state_word(m) == state)
-        });
+        machines
+            .retain(|m| m.is_node_of(&cluster.id) && matches(m, filter) && (state == "all" || state_word(m) == state));
         machines.sort_by_key(|machine| (machine.created, machine.ip));
         Ok(paging.cut(machines))
     }
@@ -117,7 +116,7 @@ impl Service {
         .await
     }
 
-    fn plan_removal(
+    pub(super) fn plan_removal(
         &self,
         change: &mut Change<'_>,
         cluster: &Versioned<Cluster>,
@@ -166,18 +165,24 @@ impl Service {
 
 /// The workers with these names or ids, each once.
 fn find(change: &Change<'_>, cluster: &Cluster, names: &[&str]) -> Outcome<Vec<Arc<Versioned<Machine>>>> {
-    let workers: Vec<_> =
-        change.store.list_of::<Machine>(&cluster.id).into_iter().filter(|m| m.is_worker_of(&cluster.id)).collect();
+    let nodes: Vec<_> =
+        change.store.list_of::<Machine>(&cluster.id).into_iter().filter(|m| m.is_node_of(&cluster.id)).collect();
     let mut found: Vec<Arc<Versioned<Machine>>> = Vec::with_capacity(names.len());
     for name in names {
         let is_it =
             |m: &&Arc<Versioned<Machine>>| m.id == *name || m.membership.as_ref().is_some_and(|s| s.node_name == *name);
-        let machine = workers.iter().find(is_it).ok_or_else(|| {
+        let machine = nodes.iter().find(is_it).ok_or_else(|| {
             Fault::invalid(
                 "nodes",
                 format!("nodes: the cluster has no worker node {name:?}; give node names or instance ids"),
             )
         })?;
+        if machine.is_control_plane_of(&cluster.id) {
+            let text = format!(
+                "nodes: {name:?} is a master; masters stay as long as their cluster, and one that is lost is replaced"
+            );
+            return Err(Fault::invalid("nodes", text));
+        }
         if !found.iter().any(|f| f.id == machine.id) {
             found.push(Arc::clone(machine));
         }
@@ -185,7 +190,7 @@ fn find(change: &Change<'_>, cluster: &Cluster, names: &[&str]) -> Outcome<Vec<A
     Ok(found)
 }
 
-fn refuse_prepaid(change: &Change<'_>, machines: &[Arc<Versioned<Machine>>]) -> Outcome<()> {
+pub(super) fn refuse_prepaid(change: &Change<'_>, machines: &[Arc<Versioned<Machine>>]) -> Outcome<()> {
     for machine in machines {
         let pool = machine
             .membership
@@ -220,7 +225,8 @@ fn state_word(machine: &Machine) -> &'static str {
             "removing"
         }
         (_, MachineState::Pending | MachineState::Starting | MachineState::Kept) => "initial",
-        (_, MachineState::Running) => "running",
+        // The filter has no word for a node that is off with its cluster: it is in service once the cluster is.
+        (_, MachineState::Running | MachineState::Stopped) => "running",
         (_, MachineState::Failed) => "failed",
     }
 }

@@ -49,7 +49,7 @@ impl Service {
             ClusterType::ManagedKubernetes => {
                 refuse_above("ManagedCluster", "managed clusters", managed + 1, quotas.managed_clusters)
             }
-            ClusterType::Swarm => Ok(()),
+            ClusterType::Kubernetes | ClusterType::Swarm => Ok(()),
         }
     }
 

@@ -106,6 +106,10 @@ pub struct Settings {
     pub task_timeout_minutes: u32,
     /// The image of machines.
     pub node_image: NodeImage,
+    /// Names of machines' containers begin with it, their ids follow.
+    pub container_prefix: String,
+    /// There is an image of bare hosts.
+    pub bare_hosts: bool,
 }
 
 impl Default for Settings {
@@ -129,6 +133,8 @@ impl Default for Settings {
             kubeconfig_days: 3 * 365,
             task_timeout_minutes: 60,
             node_image: NodeImage::default(),
+            container_prefix: String::new(),
+            bare_hosts: true,
         }
     }
 }

@@ -19,6 +19,22 @@ pub const REMOVE_STAGES: [&str; 2] = ["drain", "release"];
 pub const RESET_STAGES: [&str; 1] = ["node"];
 /// Stages of a change of settings.
 pub const MODIFY_STAGES: [&str; 1] = ["settings"];
+/// Stages of a change of a node pool that changes its size, too.
+pub const POOL_STAGES: [&str; 2] = ["settings", "nodes"];
+/// Stages of a repair.
+pub const REPAIR_STAGES: [&str; 1] = ["repair"];
+/// Stages of an upgrade, in order.
+pub const UPGRADE_STAGES: [&str; 5] = ["precheck", "snapshot", "control_plane", "components", "nodes"];
+/// Stages of giving a cluster a highly available control plane, in order.
+pub const MIGRATE_STAGES: [&str; 4] = ["certificates", "members", "control_plane", "endpoint"];
+/// Stages of a stop, in order.
+pub const STOP_STAGES: [&str; 2] = ["nodes", "control_plane"];
+/// Stages of a start, in order.
+pub const START_STAGES: [&str; 3] = ["control_plane", "nodes", "endpoint"];
+/// Stages of a backup.
+pub const BACKUP_STAGES: [&str; 1] = ["snapshot"];
+/// Stages of a return to a backup, in order.
+pub const RESTORE_STAGES: [&str; 4] = ["check", "receive", "replace", "control_plane"];
 /// Stages of a deletion, in order.
 pub const DELETE_STAGES: [&str; 2] = ["nodes", "network"];
 

@@ -163,6 +163,7 @@ fn starting(status: &MasterStatus) -> String {
 
 fn view(name: String, node: MasterNodeStatus) -> NodeView {
     NodeView {
+        machine_id: None,
         name,
         ready: if node.healthy { NodeReadiness::Ready } else { NodeReadiness::NotReady },
         heard: None,

@@ -9,7 +9,7 @@ use std::{
 
 use sampan_control::{
     ports::Limits,
-    reconcile::{Controllers, Handle, MachineSize, Pace, Settings},
+    reconcile::{Backups, CERTIFICATES_FRESH, Controllers, Handle, MachineSize, Pace, Settings},
 };
 use sampan_store::{
     EventQuery, Store,
@@ -84,7 +84,8 @@ impl Bench {
                 installation_id: INSTALLATION.into(),
                 instance_id: "here".into(),
                 node_image: self.node_image.clone(),
-                node_image_versions: vec!["1.36.3".into()],
+                node_image_versions: ["1.35.2", "1.36.3", "1.37.0"].map(String::from).into(),
+                bare_image: Some("sampan-bare".into()),
                 agents_dir: "/data/agents".into(),
                 images_dir: "/data/images".into(),
                 public_ip: Ipv4Addr::LOCALHOST,
@@ -93,6 +94,12 @@ impl Bench {
                 limits: LIMITS,
                 sizes: Arc::new(|_| MachineSize::default()),
                 pace: Pace::default(),
+                backups: Some(Backups {
+                    shelf: self.world.shelf.clone(),
+                    interval: Duration::from_secs(6 * 3600),
+                    keep: 2,
+                }),
+                certificates_fresh: CERTIFICATES_FRESH,
             },
         };
         self.handle = Some(controllers.start());
@@ -315,7 +322,7 @@ impl Bench {
                 let spec =
                     self.world.state().specs.get(&machine.id).cloned().expect("every member was told what to be");
                 let vias: Vec<Ipv4Addr> = spec.routes.iter().map(|route| route.via).collect();
-                let others = machines.iter().filter(|other| other.id != machine.id && other.is_worker_of(&cluster.id));
+                let others = machines.iter().filter(|other| other.id != machine.id && other.is_node_of(&cluster.id));
                 let expected: Vec<Ipv4Addr> = others.map(|other| other.ip).collect();
                 assert_eq!(vias, expected, "routes of {}", machine.id);
             }

@@ -23,7 +23,10 @@ enum Generation {
 }
 
 /// What is asked of the server, in order; each only after the one before has ended.
-const STORY: [&str; 5] = ["create", "scale out", "remove", "create another", "delete"];
+const STORY: [&str; 9] =
+    ["create", "scale out", "remove", "backup", "stop", "start", "restore", "create another", "delete"];
+/// The backup of the story.
+const BACKUP: &str = "manual-1";
 /// The same for Swarm clusters.
 const SWARM_STORY: [&str; 6] = ["create", "scale out", "reset", "remove", "create another", "delete"];
 
@@ -47,6 +50,10 @@ async fn play(bench: &mut Bench, generation: Generation, mut trouble: impl FnMut
                 orders::remove(&bench.store, &one, &[1], MachineWanted::Release, true, now).await,
                 orders::remove(&bench.store, &one, &[2], MachineWanted::Leave, false, now).await,
             ],
+            "stop" => vec![orders::power(&bench.store, &one, true, now).await],
+            "start" => vec![orders::power(&bench.store, &one, false, now).await],
+            "backup" => vec![orders::backup(&bench.store, &one, BACKUP, now).await],
+            "restore" => vec![orders::restore(&bench.store, &one, BACKUP, now).await],
             "create another" => {
                 orders::create(&bench.store, &two, now).await;
                 vec![two.creation_task()]
@@ -63,6 +70,12 @@ async fn play(bench: &mut Bench, generation: Generation, mut trouble: impl FnMut
     bench.settle().await;
     assert_eq!(bench.cluster(&one).state, ClusterState::Running);
     assert_eq!(bench.cluster(&two).state, ClusterState::Deleted);
+    if generation == Generation::Kubernetes {
+        let cluster = bench.cluster(&one);
+        assert_eq!((cluster.power, cluster.restore, cluster.restores), (None, None, 1));
+        assert_eq!(bench.world.state().lifecycle.replaced[&one.cluster_id()], (1, 0));
+        assert_eq!(bench.world.shelf.list(&one.cluster_id()).len(), 1);
+    }
 }
 
 impl Bench {

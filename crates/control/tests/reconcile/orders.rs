@@ -6,9 +6,10 @@ use ipnet::Ipv4Net;
 use sampan_store::{
     Batch, Store,
     model::{
-        Cluster, ClusterNetwork, ClusterState, ClusterType, ControlPlaneOptions, Deletion, Machine, MachineRole,
-        MachineState, MachineWanted, Membership, NodePool, NodePoolState, ProxyMode, Retain, Stage, StageState,
-        SwarmOptions, Task, TaskResult, TaskState, TaskType, Timestamp, VSwitch, Vpc,
+        Cluster, ClusterNetwork, ClusterState, ClusterType, ControlPlaneOptions, Deletion, EtcdMember, Halted, Machine,
+        MachineRole, MachineState, MachineWanted, Membership, MultiAzPolicy, NodePool, NodePoolState, Power, ProxyMode,
+        Restore, RestorePhase, Retain, Stage, StageState, SwarmOptions, Task, TaskResult, TaskState, TaskType,
+        Timestamp, VSwitch, Vpc,
     },
 };
 
@@ -25,11 +26,17 @@ pub(crate) struct Order {
     pub(crate) vpc_id: Option<String>,
     /// A cluster of Docker engines.
     pub(crate) swarm: bool,
+    /// Masters of a dedicated cluster; 0: it is a managed one.
+    pub(crate) masters: u8,
 }
 
 impl Order {
     pub(crate) fn new(number: u8, workers: u8) -> Self {
-        Self { number, workers, timeout_minutes: 60, disable_rollback: false, vpc_id: None, swarm: false }
+        Self { number, workers, timeout_minutes: 60, disable_rollback: false, vpc_id: None, swarm: false, masters: 0 }
+    }
+
+    pub(crate) fn dedicated(number: u8, masters: u8, workers: u8) -> Self {
+        Self { masters, ..Self::new(number, workers) }
     }
 
     pub(crate) fn swarm(number: u8, nodes: u8) -> Self {
@@ -53,6 +60,15 @@ impl Order {
         machine_id(self.number, 0)
     }
 
+    /// A machine of the control plane, counted from 0.
+    pub(crate) fn part(&self, index: u8) -> String {
+        machine_id(self.number, part_index(index))
+    }
+
+    pub(crate) fn part_ip(&self, index: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 200, subnet(self), 10 + part_index(index))
+    }
+
     pub(crate) fn worker(&self, index: u8) -> String {
         machine_id(self.number, index)
     }
@@ -72,6 +88,11 @@ impl Order {
 
 fn machine_id(cluster: u8, index: u8) -> String {
     format!("i-{cluster:02x}{index:02x}")
+}
+
+/// Workers have the numbers after the first.
+fn part_index(index: u8) -> u8 {
+    if index == 0 { 0 } else { 199 + index }
 }
 
 fn subnet(order: &Order) -> u8 {
@@ -100,7 +121,31 @@ pub(crate) async fn create(store: &Store, order: &Order, now: Timestamp) {
     for index in 0..=order.workers {
         batch.create(&machine(order, index, &order.creation_task(), now));
     }
+    for index in 1..order.masters {
+        batch.create(&machine(order, part_index(index), &order.creation_task(), now));
+    }
     store.commit(batch).await.expect("recorded");
+}
+
+/// Records that a managed cluster shall have a control plane of three machines; answers the task.
+pub(crate) async fn migrate(store: &Store, order: &Order, now: Timestamp) -> String {
+    let id = format!("T-migrate{:04}", order.number);
+    let mut batch = Batch::new();
+    batch.create(&task(&id, order, TaskType::ClusterMigrate, now, 60));
+    let cluster = store.get::<Cluster>(&order.cluster_id()).expect("there");
+    batch.put(&Cluster { spec: "ack.pro.small".into(), state: ClusterState::Updating, ..cluster.value.clone() });
+    let with = |mut machine: Machine, etcd: EtcdMember| {
+        machine.membership.as_mut().expect("a member").etcd = Some(etcd);
+        machine
+    };
+    let first = store.get::<Machine>(&order.part(0)).expect("there").value.clone();
+    batch.put(&with(first, EtcdMember::founder(&[order.part_ip(0)])));
+    for index in 1..3 {
+        let fresh = machine(order, part_index(index), &id, now);
+        batch.create(&with(fresh, EtcdMember::newcomer(false)));
+    }
+    store.commit(batch).await.expect("recorded");
+    id
 }
 
 /// Records that these workers are wanted too; answers the task.
@@ -196,7 +241,65 @@ pub(crate) async fn delete(store: &Store, order: &Order, retain: Retain, now: Ti
     id
 }
 
-fn task(id: &str, order: &Order, task_type: TaskType, now: Timestamp, minutes: u32) -> Task {
+/// Records that the cluster shall go off, or come up; answers the task.
+pub(crate) async fn power(store: &Store, order: &Order, stop: bool, now: Timestamp) -> String {
+    let kind = if stop { TaskType::ClusterStop } else { TaskType::ClusterStart };
+    let id = format!("T-{}{:04}", if stop { "stop" } else { "start" }, order.number);
+    change(store, order, &task(&id, order, kind, now, 60), |cluster| {
+        cluster.power = Some(Power { stop, task_id: id.clone(), requested: now, halted: Halted::Workers });
+    })
+    .await;
+    id
+}
+
+/// Records that a backup shall be made; answers the task.
+pub(crate) async fn backup(store: &Store, order: &Order, backup_id: &str, now: Timestamp) -> String {
+    let id = format!("T-backup{:04}", order.number);
+    let mut task = task(&id, order, TaskType::ClusterBackup, now, 60);
+    let status = sampan_store::model::ResultStatus::Initial;
+    task.results.push(TaskResult { data: backup_id.to_owned(), status });
+    let mut batch = Batch::new();
+    batch.create(&task);
+    store.commit(batch).await.expect("recorded");
+    id
+}
+
+/// Records that the cluster shall go back to a backup; answers the task.
+pub(crate) async fn restore(store: &Store, order: &Order, backup_id: &str, now: Timestamp) -> String {
+    let id = format!("T-restore{:04}", order.number);
+    change(store, order, &task(&id, order, TaskType::ClusterRestore, now, 60), |cluster| {
+        cluster.restore = Some(Restore {
+            backup_id: backup_id.to_owned(),
+            task_id: id.clone(),
+            requested: now,
+            phase: RestorePhase::Check,
+            since: now,
+            sha256: String::new(),
+            members: Vec::new(),
+            anew: false,
+            failure: None,
+        });
+    })
+    .await;
+    id
+}
+
+/// Records a change of the cluster with its task, however often others change it meanwhile.
+async fn change(store: &Store, order: &Order, task: &Task, change: impl Fn(&mut Cluster)) {
+    loop {
+        let current = store.get::<Cluster>(&order.cluster_id()).expect("there");
+        let mut cluster = current.value.clone();
+        cluster.state = ClusterState::Updating;
+        change(&mut cluster);
+        let mut batch = Batch::new();
+        batch.update(current.revision, &cluster).create(task);
+        if store.commit(batch).await.is_ok() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn task(id: &str, order: &Order, task_type: TaskType, now: Timestamp, minutes: u32) -> Task {
     let stage = Stage {
         name: "network".into(),
         state: StageState::Waiting,
@@ -229,7 +332,11 @@ fn cluster(order: &Order, now: Timestamp) -> Cluster {
         name: format!("test-{}", order.number),
         region_id: REGION.into(),
         zone_id: format!("{REGION}-a"),
-        cluster_type: if order.swarm { ClusterType::Swarm } else { ClusterType::ManagedKubernetes },
+        cluster_type: match (order.swarm, order.masters) {
+            (true, _) => ClusterType::Swarm,
+            (_, 0) => ClusterType::ManagedKubernetes,
+            _ => ClusterType::Kubernetes,
+        },
         spec: "ack.standard".into(),
         state: ClusterState::Initial,
         state_reason: None,
@@ -264,6 +371,7 @@ fn cluster(order: &Order, now: Timestamp) -> Cluster {
         instance_deletion_protection: false,
         addons: Vec::new(),
         maintenance_window: None,
+        autoscaling: None,
         resource_group_id: String::new(),
         runtime_requested: None,
         timeout_minutes: order.timeout_minutes,
@@ -272,6 +380,11 @@ fn cluster(order: &Order, now: Timestamp) -> Cluster {
         deletion: None,
         request: serde_json::Value::Null,
         first_running: None,
+        upgrade: None,
+        power: None,
+        restore: None,
+        restores: 0,
+        conditions: Vec::new(),
     }
 }
 
@@ -296,13 +409,26 @@ fn pool(order: &Order, now: Timestamp) -> NodePool {
         resource_group_id: String::new(),
         request: serde_json::Value::Null,
         deleting: false,
+        management: None,
+        auto_scaling: None,
+        multi_az_policy: MultiAzPolicy::default(),
+        node_name_mode: None,
+        unschedulable: false,
+        deletion_task_id: None,
     }
 }
 
 /// A machine as recorded; the one with index 0 is the control plane's.
 pub(crate) fn machine(order: &Order, index: u8, task_id: &str, now: Timestamp) -> Machine {
     let ip = Ipv4Addr::new(10, 200, subnet(order), 10 + index);
-    let is_worker = index > 0;
+    let is_part = index == 0 || index >= part_index(1);
+    let is_worker = !is_part;
+    let role = match (is_part, order.masters) {
+        (false, _) => MachineRole::Worker,
+        (true, 0) => MachineRole::ControlPlane,
+        (true, _) => MachineRole::Master,
+    };
+    let peers: Vec<Ipv4Addr> = (0..order.masters).map(|index| order.part_ip(index)).collect();
     Machine {
         id: machine_id(order.number, index),
         account_id: ACCOUNT.into(),
@@ -323,16 +449,25 @@ pub(crate) fn machine(order: &Order, index: u8, task_id: &str, now: Timestamp) -
         membership: Some(Membership {
             cluster_id: order.cluster_id(),
             node_pool_id: is_worker.then(|| order.pool_id()),
-            role: if is_worker { MachineRole::Worker } else { MachineRole::ControlPlane },
+            role,
             node_name: format!("{REGION}.{ip}"),
-            pod_cidr: (is_worker && !order.swarm).then(|| Ipv4Net::new_assert(Ipv4Addr::new(172, 20, index, 0), 25)),
+            pod_cidr: (role.is_node() && !order.swarm)
+                .then(|| Ipv4Net::new_assert(Ipv4Addr::new(172, 20, index, 0), 25)),
             node_index: (is_worker && order.swarm).then_some(u32::from(index)),
+            etcd: (role == MachineRole::Master).then(|| EtcdMember::founder(&peers)),
             task_id: task_id.to_owned(),
+            version: None,
         }),
         state: MachineState::Pending,
         node_status: None,
         not_ready_since: None,
         error: None,
         repairs: 0,
+        pinned: None,
+        retired: None,
+        mending: None,
+        repair: None,
+        host: None,
+        attached: None,
     }
 }

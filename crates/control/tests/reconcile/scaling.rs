@@ -85,7 +85,8 @@ async fn a_drain_that_is_blocked_says_by_what_and_ends() {
     let pool = bench.store.get::<NodePool>(&order.pool_id()).expect("the pool");
     assert_eq!((pool.state, bench.cluster(&order).state), (NodePoolState::Removing, ClusterState::Scaling));
     let (_, message) = bench.stage(&task, "drain");
-    assert!(message.contains("disruption budget web"), "{message}");
+    assert!(message.contains("PodDisruptionBudget default/web"), "{message}");
+    assert_eq!(bench.told("DrainBlocked").await, 1);
     bench.until_task(&task, TaskState::Success).await;
     let lasted = Duration::try_from(bench.now().duration_since(begun)).expect("time goes forward");
     assert!(lasted >= LIMITS.drain && lasted < LIMITS.drain + Duration::from_secs(60), "{lasted:?}");

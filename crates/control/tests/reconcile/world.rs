@@ -1,23 +1,32 @@
 //! A world for the controllers: machines that become what they are told, APIs that begin to answer, a balancer. What it
 //! does follows from the calls alone, so a killed and restarted server finds it as it left it.
 
+mod access;
+mod blueprints;
+mod lifecycle;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use sampan_agents::{
     balancer::{Config, Failure, Report},
-    spec::{File, NodeSpec, NodeStatus, Route},
+    spec::{File, NodeSpec, NodeStatus, ProcessState, ProcessStatus, Route},
 };
 use sampan_control::{
+    backup::Shelf,
     ports::{
-        Agents, ApiReadiness, Balancing, BasePart, Clock, ClusterAccess, DrainOutcome, NodeReadiness, NodeView,
-        NodeWanted,
+        Agents, ApiReadiness, Balancing, BasePart, Clock, ClusterAccess, DrainOutcome, EtcdChange, EtcdMemberView,
+        NodeReadiness, NodeView, NodeWanted, Survey,
     },
-    reconcile::{Blueprints, Names, PublicPorts},
+    reconcile::{Blueprints, Names, PublicPorts, Renewal},
 };
 use sampan_provider::{
     MachinePower, MachineProvider as _,
@@ -29,12 +38,21 @@ use sampan_store::{
 };
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::gate::Gate;
+use crate::{
+    etcd::{ETCD, FakeEtcd},
+    gate::Gate,
+};
+pub(crate) use lifecycle::{CERTIFICATES, LIFETIME, RENEW_BEFORE};
+use lifecycle::{Lifecycle, RESTORE};
 
 /// Polls until an API server that has all it needs answers.
 const POLLS_UNTIL_READY: u32 = 3;
 /// Where a Swarm cluster's master is told of its nodes.
 const MASTER: &str = "/master";
+/// Where a machine of Kubernetes is told its version.
+const VERSION: &str = "/version";
+/// Where a control plane is told its parameters.
+const PARAMETERS: &str = "/parameters";
 /// Rounds until a drain is done.
 const DRAIN_ROUNDS: u32 = 2;
 
@@ -71,24 +89,51 @@ pub(crate) struct State {
     pub(crate) without_account: BTreeSet<String>,
     /// APIs that do not answer.
     pub(crate) api_down: BTreeSet<String>,
+    /// Labels and taints that were taken off nodes: node and key.
+    pub(crate) retired: BTreeSet<(String, String)>,
     /// Nodes that were drained, in order.
     pub(crate) drained: Vec<String>,
     /// Nodes that the masters of Swarm clusters have let go of: machine ids.
     pub(crate) let_go: BTreeSet<String>,
     /// Listeners that applications of Swarm clusters ask for.
     pub(crate) listeners: BTreeMap<String, Vec<(String, u16)>>,
+    /// Hosts whose agents were told to leave, in order.
+    pub(crate) left: Vec<String>,
+    /// What they say that they could not remove.
+    pub(crate) leftovers: Vec<String>,
+    /// Hosts on which everything was started again.
+    pub(crate) restarted: Vec<String>,
+    /// Hosts that are no containers of ours and are switched on.
+    pub(crate) hosts: BTreeSet<String>,
+    /// Members of the etcd of clusters that have several.
+    pub(crate) etcd: BTreeMap<String, FakeEtcd>,
+    /// Versions with which nothing comes up.
+    pub(crate) broken: BTreeSet<String>,
+    /// What the surveys of clusters find.
+    pub(crate) survey: Survey,
+    /// Nodes that were made schedulable, in order.
+    pub(crate) admitted: Vec<String>,
+    /// Snapshots that were taken.
+    pub(crate) snapshots: BTreeSet<PathBuf>,
     /// What must never happen, and did.
     pub(crate) violations: Vec<String>,
     polls: HashMap<String, u32>,
+    /// What happens to clusters as a whole.
+    pub(crate) lifecycle: Lifecycle,
 }
 
 pub(crate) struct World {
     pub(crate) provider: MemoryProvider,
     pub(crate) gate: Arc<Gate>,
     pub(crate) names: Names,
-    store: Store,
+    pub(crate) store: Store,
     state: Mutex<State>,
     started: Instant,
+    /// Seconds by which the clock was moved ahead.
+    ahead: AtomicU64,
+    /// Where backups are.
+    pub(crate) shelf: Shelf,
+    folder: PathBuf,
     agents: broadcast::Sender<String>,
     clusters: broadcast::Sender<String>,
 }
@@ -100,7 +145,11 @@ impl World {
         let (gate, provider) = (Gate::new(seed), MemoryProvider::new(INSTALLATION));
         let hook = Arc::clone(&gate);
         provider.set_faults(FaultPlan::hook(move |_, _| hook.next(true)));
+        let folder = std::env::temp_dir().join(format!("sampan-world-{}", sampan_store::model::new_token(8)));
         Arc::new(Self {
+            ahead: AtomicU64::new(0),
+            shelf: Shelf::new(folder.clone(), store.master_key().clone()),
+            folder,
             provider,
             gate,
             names: Names::new(INSTALLATION),
@@ -135,10 +184,11 @@ impl World {
 
     pub(crate) fn runs(&self, machine_id: &str) -> bool {
         let name = self.names.machine(machine_id);
-        self.provider.machines().iter().any(|m| m.spec.name == name && m.status.power == MachinePower::Running)
+        let is_on = self.state().hosts.contains(machine_id);
+        is_on || self.provider.machines().iter().any(|m| m.spec.name == name && m.status.power == MachinePower::Running)
     }
 
-    fn connected(&self, machine_id: &str) -> bool {
+    pub(crate) fn connected(&self, machine_id: &str) -> bool {
         self.runs(machine_id) && !self.state().silent.contains(machine_id)
     }
 
@@ -161,16 +211,23 @@ impl World {
         }
     }
 
+    /// The machine of the control plane that answers, or would.
     fn control_plane(&self, cluster_id: &str) -> Option<String> {
         let machines = self.store.list_of::<Machine>(cluster_id);
-        machines.iter().find(|m| !m.is_worker_of(cluster_id)).map(|m| m.id.clone())
+        let mut parts: Vec<_> = machines.iter().filter(|m| m.is_control_plane_of(cluster_id)).collect();
+        parts.sort_by_key(|m| !(self.connected(&m.id) && self.state().specs.contains_key(&m.id)));
+        parts.first().map(|m| m.id.clone())
     }
 
     fn api(&self, cluster: &Cluster) -> Outcome<()> {
         let machine = self.control_plane(&cluster.id).filter(|id| self.connected(id));
         let machine = machine.ok_or_else(|| Fault::unavailable("no tunnel to the control plane"))?;
+        if !self.etcd_has_quorum(&cluster.id) {
+            return Err(Fault::unavailable("etcd has no quorum"));
+        }
         let mut state = self.state();
-        if state.api_down.contains(&cluster.id) || !state.specs.contains_key(&machine) {
+        let is_away = state.lifecycle.is_away(&machine, state.specs.get(&machine));
+        if is_away || state.api_down.contains(&cluster.id) || !state.specs.contains_key(&machine) {
             return Err(Fault::unavailable("the API server does not answer"));
         }
         let polls = state.polls.entry(cluster.id.clone()).or_default();
@@ -181,6 +238,28 @@ impl World {
         Ok(())
     }
 
+    /// A process that does not like what its machine was told.
+    fn processes(&self, spec: &NodeSpec) -> Vec<ProcessStatus> {
+        let content = |path: &str| spec.files.iter().find(|file| file.path == path).map(|file| file.content.as_str());
+        let broken = content(PARAMETERS).is_some_and(|text| text.contains("Unknown"))
+            || content(VERSION).is_some_and(|version| self.state().broken.contains(version));
+        let ended = || ProcessStatus {
+            name: "kube-apiserver".into(),
+            state: ProcessState::BackOff,
+            pid: None,
+            restarts: 7,
+            last_exit: Some("exit code 1\nunrecognized".into()),
+        };
+        broken.then(ended).into_iter().collect()
+    }
+
+    /// Version that a machine runs, as it was told.
+    pub(crate) fn version(&self, machine_id: &str) -> String {
+        let state = self.state();
+        let file = state.specs.get(machine_id).and_then(|spec| spec.files.iter().find(|file| file.path == VERSION));
+        file.map_or_else(String::new, |file| format!("v{}", file.content))
+    }
+
     /// Running kubelets register their nodes.
     fn register(&self, cluster_id: &str) {
         let running: Vec<String> = self
@@ -189,12 +268,14 @@ impl World {
             .iter()
             .filter(|m| m.status.power == MachinePower::Running)
             .filter_map(|m| self.names.id_of(&m.spec.name).map(str::to_owned))
+            .chain(self.state().hosts.iter().cloned())
             .collect();
         let mut state = self.state();
         let marks: Vec<(String, String)> = running
             .iter()
             .filter_map(|id| Some((id.clone(), state.specs.get(id)?.files.first()?.content.clone())))
             .collect();
+        let is_restored = state.lifecycle.replaced.contains_key(cluster_id);
         for (machine_id, mark) in marks {
             let Some((cluster, node)) = mark.split_once('/') else { continue };
             if cluster != cluster_id || node == "control-plane" {
@@ -207,7 +288,12 @@ impl World {
                 cordoned: false,
                 drain_rounds: 0,
             };
-            let known = nodes.entry(node.to_owned()).or_insert(fresh).machine_id.clone();
+            let known = nodes.entry(node.to_owned()).or_insert(fresh);
+            // A backup also brings back the nodes of machines that have had successors since.
+            if is_restored {
+                known.machine_id.clone_from(&machine_id);
+            }
+            let known = known.machine_id.clone();
             if known != machine_id {
                 state
                     .violations
@@ -234,6 +320,7 @@ impl World {
             }
             NodeView {
                 name,
+                machine_id: None,
                 ready: if is_well { NodeReadiness::Ready } else { NodeReadiness::NotReady },
                 heard: None,
                 message: "as told".into(),
@@ -283,14 +370,16 @@ impl World {
                 (false, _) => NodeReadiness::Unknown,
             };
             let (pod_cidr, cordoned) = (node.wanted.pod_cidr, node.cordoned);
+            let kubelet_version = self.version(&node.machine_id);
             NodeView {
                 name,
+                machine_id: Some(node.machine_id),
                 ready,
                 heard: None,
                 message: "as told".into(),
                 cordoned,
                 pod_cidr,
-                kubelet_version: "v1.36.3".into(),
+                kubelet_version,
             }
         };
         nodes.into_iter().map(view).collect()
@@ -312,7 +401,13 @@ impl Clock for Session {
 pub(crate) fn now(world: &World) -> Timestamp {
     let start: Timestamp = "2024-01-01T00:00:00Z".parse().expect("a time");
     let elapsed = Duration::from_millis(u64::try_from(world.started.elapsed().as_millis()).expect("not for ever"));
-    start + elapsed
+    start + elapsed + Duration::from_secs(world.ahead.load(Ordering::SeqCst))
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 #[async_trait]
@@ -342,8 +437,38 @@ impl Agents for Session {
                 if !world.connected(machine_id) {
                     return Err(Fault::unavailable("not connected"));
                 }
-                let spec_hash = world.state().specs.get(machine_id).map(NodeSpec::hash).unwrap_or_default();
-                Ok(NodeStatus { spec_hash, ..NodeStatus::default() })
+                let spec = world.state().specs.get(machine_id).cloned();
+                let mut processes: Vec<ProcessStatus> = spec.iter().flat_map(|spec| world.processes(spec)).collect();
+                processes.extend(world.restore_process(machine_id));
+                let spec_hash = spec.as_ref().map(NodeSpec::hash).unwrap_or_default();
+                Ok(NodeStatus { spec_hash, processes, ..NodeStatus::default() })
+            })
+            .await
+    }
+
+    async fn leave(&self, machine_id: &str) -> Outcome<Vec<String>> {
+        let world = &self.world;
+        world
+            .call(|| {
+                if !world.connected(machine_id) {
+                    return Err(Fault::unavailable("not connected"));
+                }
+                let mut state = world.state();
+                state.specs.remove(machine_id);
+                state.left.push(machine_id.to_owned());
+                Ok(state.leftovers.clone())
+            })
+            .await
+    }
+
+    async fn restart(&self, machine_id: &str) -> Outcome<()> {
+        let world = &self.world;
+        world
+            .call(|| {
+                let mut state = world.state();
+                state.restarted.push(machine_id.to_owned());
+                state.sick.remove(machine_id);
+                Ok(())
             })
             .await
     }
@@ -351,153 +476,6 @@ impl Agents for Session {
     fn changes(&self) -> broadcast::Receiver<String> {
         self.world.agents.subscribe()
     }
-}
-
-#[async_trait]
-impl ClusterAccess for Session {
-    async fn readiness(&self, cluster: &Cluster) -> Outcome<ApiReadiness> {
-        let readiness = || {
-            self.world.api(cluster)?;
-            // It serves us one poll before it serves everybody.
-            let is_first = self.world.state().polls.get(&cluster.id) == Some(&POLLS_UNTIL_READY);
-            Ok(if is_first { ApiReadiness::Starting("roles".to_owned()) } else { ApiReadiness::Ready })
-        };
-        self.world.call(readiness).await
-    }
-
-    async fn apply_base(&self, cluster: &Cluster, part: BasePart) -> Outcome<()> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster).map(|()| {
-                    let _ = world.state().base.insert((cluster.id.clone(), part));
-                })
-            })
-            .await
-    }
-
-    async fn dns_ready(&self, cluster: &Cluster) -> Outcome<()> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster)?;
-                let has_node =
-                    cluster.is_swarm() || world.views(cluster).iter().any(|node| node.ready == NodeReadiness::Ready);
-                match world.state().base.contains(&(cluster.id.clone(), BasePart::Essentials)) && has_node {
-                    true => Ok(()),
-                    false => Err(Fault::unavailable("the DNS service has no ready endpoint")),
-                }
-            })
-            .await
-    }
-
-    async fn default_account_ready(&self, cluster: &Cluster) -> Outcome<()> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster)?;
-                match world.state().without_account.contains(&cluster.id) {
-                    true => Err(Fault::unavailable("the default service account is not there yet")),
-                    false => Ok(()),
-                }
-            })
-            .await
-    }
-
-    async fn nodes(&self, cluster: &Cluster) -> Outcome<Vec<NodeView>> {
-        let world = &self.world;
-        world.call(|| world.api(cluster).map(|()| world.views(cluster))).await
-    }
-
-    async fn settle_node(&self, cluster: &Cluster, node: &str, wanted: &NodeWanted) -> Outcome<()> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster)?;
-                if cluster.is_swarm() {
-                    return Ok(());
-                }
-                let mut state = world.state();
-                let found = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.get_mut(node));
-                let found = found.ok_or_else(|| Fault::unavailable("no such node"))?;
-                if found.wanted.pod_cidr.is_some() && found.wanted.pod_cidr != wanted.pod_cidr {
-                    let text = format!("the pod network of {node} cannot be changed");
-                    state.violations.push(text);
-                    return Ok(());
-                }
-                found.wanted = wanted.clone();
-                Ok(())
-            })
-            .await
-    }
-
-    async fn drain(&self, cluster: &Cluster, node: &str) -> Outcome<DrainOutcome> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster)?;
-                if cluster.is_swarm() {
-                    return Ok(world.depart(&cluster.id, node));
-                }
-                let mut state = world.state();
-                if state.undrainable.contains(node) {
-                    return Ok(DrainOutcome::Waiting("pod default/web: blocked by the disruption budget web".into()));
-                }
-                let Some(found) = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.get_mut(node)) else {
-                    return Ok(DrainOutcome::Done);
-                };
-                found.cordoned = true;
-                found.drain_rounds += 1;
-                if found.drain_rounds < DRAIN_ROUNDS {
-                    return Ok(DrainOutcome::Waiting("pod default/web is ending".into()));
-                }
-                state.drained.push(node.to_owned());
-                Ok(DrainOutcome::Done)
-            })
-            .await
-    }
-
-    async fn delete_node(&self, cluster: &Cluster, node: &str) -> Outcome<()> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster)?;
-                if cluster.is_swarm() {
-                    return match world.depart(&cluster.id, node) {
-                        DrainOutcome::Done => Ok(()),
-                        DrainOutcome::Waiting(why) => Err(Fault::unavailable(why)),
-                    };
-                }
-                let mut state = world.state();
-                let removed = state.nodes.get_mut(&cluster.id).and_then(|nodes| nodes.remove(node));
-                drop(state);
-                let machine = removed.map(|node| node.machine_id);
-                let wanted = machine.and_then(|id| world.store.get::<Machine>(&id));
-                if wanted.is_some_and(|m| m.wanted == MachineWanted::Run) {
-                    world.state().violations.push(format!("the node {node} of a wanted machine was deleted"));
-                }
-                Ok(())
-            })
-            .await
-    }
-
-    async fn listeners(&self, cluster: &Cluster) -> Outcome<Vec<(String, u16)>> {
-        let world = &self.world;
-        world
-            .call(|| {
-                world.api(cluster)?;
-                Ok(world.state().listeners.get(&cluster.id).cloned().unwrap_or_default())
-            })
-            .await
-    }
-
-    fn changes(&self) -> broadcast::Receiver<String> {
-        self.world.clusters.subscribe()
-    }
-
-    fn watch(&self, _cluster: &Cluster) {}
-
-    fn forget(&self, _cluster_id: &str) {}
 }
 
 #[async_trait]
@@ -516,62 +494,6 @@ impl Balancing for Session {
                 Ok(report)
             })
             .await
-    }
-}
-
-#[async_trait]
-impl Blueprints for Session {
-    async fn ensure_pki(&self, cluster: &Cluster, _control_plane: &Machine) -> Outcome<()> {
-        let world = &self.world;
-        let name = format!("cluster/{}/pki", cluster.id);
-        if world.store.secret(&name).await?.is_none() {
-            world.call(|| Ok(())).await?;
-            let mut batch = Batch::new();
-            batch.secret(&name, b"keys");
-            world.store.commit(batch).await?;
-        }
-        world.call(|| Ok(())).await
-    }
-
-    async fn control_plane(&self, cluster: &Cluster, _machine: &Machine, workers: &[Machine]) -> Outcome<NodeSpec> {
-        let mut spec = self.spec(cluster, "control-plane", workers).await?;
-        if cluster.is_swarm() {
-            let tell = |machine: &Machine| {
-                let member = machine.membership.as_ref().expect("a member");
-                (machine.id.clone(), member.node_name.clone(), machine.wanted != MachineWanted::Run)
-            };
-            let told: Vec<(String, String, bool)> = workers.iter().map(tell).collect();
-            let content = serde_json::to_string(&told).expect("plain data");
-            spec.files.push(File { path: MASTER.into(), mode: 0o600, content });
-        }
-        Ok(spec)
-    }
-
-    async fn worker(
-        &self,
-        cluster: &Cluster,
-        _pool: &NodePool,
-        machine: &Machine,
-        peers: &[Machine],
-    ) -> Outcome<NodeSpec> {
-        let node = &machine.membership.as_ref().expect("a member").node_name;
-        self.spec(cluster, node, peers).await
-    }
-}
-
-impl Session {
-    async fn spec(&self, cluster: &Cluster, mark: &str, peers: &[Machine]) -> Outcome<NodeSpec> {
-        if let Some(message) = &self.world.state().refusal {
-            return Err(Fault::invalid("kubernetes_version", message));
-        }
-        let name = format!("cluster/{}/pki", cluster.id);
-        if self.world.store.secret(&name).await?.is_none() {
-            self.world.state().violations.push(format!("a spec was asked for before {} had certificates", cluster.id));
-        }
-        let route = |peer: &Machine| Some(Route { destination: peer.membership.as_ref()?.pod_cidr?, via: peer.ip });
-        let content = format!("{}/{mark}", cluster.id);
-        let file = File { path: "/mark".into(), mode: 0o600, content };
-        Ok(NodeSpec { files: vec![file], routes: peers.iter().filter_map(route).collect(), ..NodeSpec::default() })
     }
 }
 

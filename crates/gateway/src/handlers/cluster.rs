@@ -103,6 +103,11 @@ pub(super) async fn modify(call: Call) -> Result<Reply, Refusal> {
     convert::started(call.service.cluster_modify(&call.context, id, &input).await.map_err(refusal)?)
 }
 
+pub(super) async fn migrate(call: Call) -> Result<Reply, Refusal> {
+    let id = call.path("ClusterId");
+    convert::started(call.service.cluster_migrate(&call.context, id).await.map_err(refusal)?)
+}
+
 pub(super) async fn delete(call: Call) -> Result<Reply, Refusal> {
     let query = call.query::<types::DeleteClusterQuery>()?.value;
     let options = query.delete_options.unwrap_or_default().into_iter();

@@ -2,8 +2,10 @@
 
 use sampan_api::{Refusal, Secret, types};
 use sampan_control::service::{
-    cluster::{ClusterTask, swarm::SwarmScale},
-    node_pool::{Charge, Disk, Login, NodePoolCreate, NodePoolOptions, ScaleTo},
+    cluster::{ClusterTask, MastersWanted, ZoneWanted, swarm::SwarmScale},
+    node_pool::{
+        AutoScalingWish, Charge, Disk, Login, ManagementWish, NodePoolCreate, NodePoolModify, NodePoolOptions, ScaleTo,
+    },
 };
 use sampan_store::model::{MaintenanceWindow, Tag, Taint};
 
@@ -108,6 +110,53 @@ pub(super) fn worker_options(body: &types::CreateClusterRequest) -> NodePoolOpti
     }
 }
 
+/// The `master_…` fields of CreateCluster.
+pub(super) fn masters(body: &types::CreateClusterRequest) -> MastersWanted {
+    let single = body.master_instance_type.clone().map(|name| vec![name]);
+    let data_disk = (body.master_data_disk != Some(false))
+        .then(|| old_data_disk(body.master_data_disk_category.clone(), body.master_data_disk_size))
+        .flatten();
+    MastersWanted {
+        count: body.master_count,
+        options: NodePoolOptions {
+            instance_types: body.master_instance_types.clone().or(single).unwrap_or_default(),
+            vswitch_ids: body.master_vswitch_ids.clone().unwrap_or_default(),
+            system_disk: Disk {
+                category: body.master_system_disk_category.clone(),
+                size: body.master_system_disk_size,
+                performance_level: body.master_system_disk_performance_level.clone(),
+                encrypted: None,
+            },
+            data_disks: data_disk.into_iter().collect(),
+            charge: Charge {
+                charge_type: body.master_instance_charge_type.clone(),
+                period: body.master_period,
+                period_unit: body.master_period_unit.clone(),
+                auto_renew: body.master_auto_renew,
+                auto_renew_period: body.master_auto_renew_period,
+            },
+            ..NodePoolOptions::default()
+        },
+    }
+}
+
+/// The zones of the oldest multi-zone body; none, when it names none.
+pub(super) fn zones(body: &types::CreateClusterRequest) -> Vec<ZoneWanted> {
+    let zone =
+        |vswitch: &Option<String>, master: &Option<String>, worker: &Option<String>, nodes: Option<i64>| ZoneWanted {
+            vswitch_id: vswitch.clone(),
+            master_instance_type: master.clone(),
+            worker_instance_type: worker.clone(),
+            num_of_nodes: nodes,
+        };
+    let zones = vec![
+        zone(&body.vswitch_id_a, &body.master_instance_type_a, &body.worker_instance_type_a, body.num_of_nodes_a),
+        zone(&body.vswitch_id_b, &body.master_instance_type_b, &body.worker_instance_type_b, body.num_of_nodes_b),
+        zone(&body.vswitch_id_c, &body.master_instance_type_c, &body.worker_instance_type_c, body.num_of_nodes_c),
+    ];
+    if zones.iter().all(|zone| *zone == ZoneWanted::default()) { Vec::new() } else { zones }
+}
+
 /// The fields of ScaleOutCluster.
 pub(super) fn scale_out_options(body: types::ScaleOutClusterRequest) -> NodePoolOptions {
     let runtime = body.runtime.unwrap_or_default();
@@ -188,8 +237,64 @@ pub(super) fn node_pool(body: types::CreateClusterNodePoolRequest, unknown_field
         desired_size: group.desired_size,
         vpc_id: group.vpc_id.take(),
         options: pool_options(group, config),
+        management: body.management.map(management),
+        auto_scaling: body.auto_scaling.map(auto_scaling),
         request,
         unknown_fields,
+    }
+}
+
+/// A change of a node pool; `request` is the body without secrets.
+pub(super) fn node_pool_change(
+    body: types::ModifyClusterNodePoolRequest,
+    unknown_fields: Vec<String>,
+) -> NodePoolModify {
+    let mut request = sampan_api::decode::redacted(&body);
+    if let Some(fields) = request.as_object_mut() {
+        // What the request does, not what the pool is.
+        fields.remove("update_nodes");
+        fields.remove("concurrency");
+        fields.remove("nodepool_info");
+    }
+    let info = body.nodepool_info.unwrap_or_default();
+    let mut group = body.scaling_group.unwrap_or_default();
+    NodePoolModify {
+        name: info.name,
+        pool_type: info.kind,
+        vpc_id: group.vpc_id.take(),
+        resource_group_id: info.resource_group_id,
+        desired_size: group.desired_size,
+        options: pool_options(group, body.kubernetes_config.unwrap_or_default()),
+        management: body.management.map(management),
+        auto_scaling: body.auto_scaling.map(auto_scaling),
+        update_nodes: body.update_nodes.unwrap_or_default(),
+        request,
+        unknown_fields,
+    }
+}
+
+/// Newer bodies have `auto_upgrade` beside `upgrade_config`, older ones in it.
+fn management(body: types::NodepoolManagement) -> ManagementWish {
+    let upgrades = body.upgrade_config.unwrap_or_default();
+    ManagementWish {
+        enable: body.enable,
+        auto_repair: body.auto_repair,
+        auto_upgrade: upgrades.auto_upgrade.or(body.auto_upgrade),
+        surge: upgrades.surge,
+        surge_percentage: upgrades.surge_percentage,
+        max_unavailable: upgrades.max_unavailable,
+    }
+}
+
+fn auto_scaling(body: types::NodepoolAutoScaling) -> AutoScalingWish {
+    AutoScalingWish {
+        enable: body.enable,
+        min_instances: body.min_instances,
+        max_instances: body.max_instances,
+        kind: body.kind,
+        is_bond_eip: body.is_bond_eip,
+        eip_internet_charge_type: body.eip_internet_charge_type,
+        eip_bandwidth: body.eip_bandwidth,
     }
 }
 

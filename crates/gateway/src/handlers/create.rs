@@ -79,6 +79,8 @@ fn input(body: types::CreateClusterRequest, unknown_fields: Vec<String>) -> Clus
     let single = |value: Option<String>| value.map(|value| vec![value]);
     ClusterCreate {
         workers: convert::worker_options(&body),
+        masters: convert::masters(&body),
+        zones: convert::zones(&body),
         node_pools: body
             .nodepools
             .unwrap_or_default()

@@ -13,7 +13,12 @@ use crate::{
 pub(super) async fn list(call: Call) -> Result<Reply, Refusal> {
     let query = call.query::<types::ListMachinesQuery>()?.value;
     let machines = call.service.machines(&call.context, query.kept.unwrap_or_default());
-    Reply::new(&machines.iter().map(|machine| views::machine::machine(machine)).collect::<Vec<_>>())
+    Reply::new(
+        &machines
+            .iter()
+            .map(|machine| views::machine::machine(machine, &call.service.settings().container_prefix))
+            .collect::<Vec<_>>(),
+    )
 }
 
 pub(super) async fn create(call: Call) -> Result<Reply, Refusal> {
@@ -25,6 +30,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, Refusal> {
         vpc_id: body.vpc_id,
         vswitch_id: body.vswitch_id,
         tags: convert::tags(body.tags),
+        bare: body.bare.unwrap_or_default(),
     };
     let machines = call.service.machine_create(&call.context, &input).await.map_err(refusal)?;
     let instance_ids = machines.into_iter().map(|machine| machine.id).collect();

@@ -1,6 +1,7 @@
 //! Node pools.
 
 use sampan_api::{Refusal, types};
+use sampan_control::service::node_pool::{NodePoolDelete, NodePoolRepair};
 
 use super::convert;
 use crate::{
@@ -52,4 +53,38 @@ pub(super) async fn detail(call: Call) -> Result<Reply, Refusal> {
     let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
     let (pool, counts) = call.service.node_pool(&call.context, cluster, pool).map_err(refusal)?;
     Reply::new(&views::node_pool::node_pool(&pool, counts, &facts(&call)?))
+}
+
+pub(super) async fn modify(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::ModifyClusterNodePoolRequest>()?;
+    let input = convert::node_pool_change(body.value, body.unknown_fields);
+    let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
+    let modified = call.service.node_pool_modify(&call.context, cluster, pool, &input).await.map_err(refusal)?;
+    Reply::new(&types::ModifyClusterNodePoolResponse {
+        nodepool_id: modified.node_pool_id,
+        request_id: String::new(),
+        task_id: modified.task_id,
+    })
+}
+
+pub(super) async fn repair(call: Call) -> Result<Reply, Refusal> {
+    let body = call.body::<types::RepairClusterNodePoolRequest>()?;
+    let input = NodePoolRepair {
+        nodes: body.value.nodes.unwrap_or_default(),
+        may_restart: body.value.auto_restart,
+        has_operations: body.value.operations.is_some_and(|operations| !operations.is_empty()),
+        unknown_fields: body.unknown_fields,
+    };
+    let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
+    let task = call.service.node_pool_repair(&call.context, cluster, pool, &input).await.map_err(refusal)?;
+    Reply::new(&types::RepairClusterNodePoolResponse { request_id: String::new(), task_id: task.task_id })
+}
+
+pub(super) async fn delete(call: Call) -> Result<Reply, Refusal> {
+    let query = call.query::<types::DeleteClusterNodepoolQuery>()?;
+    let force = query.value.force.unwrap_or_default();
+    let input = NodePoolDelete { force, unknown_fields: query.unknown_fields };
+    let (cluster, pool) = (call.path("ClusterId"), call.path("NodepoolId"));
+    let task = call.service.node_pool_delete(&call.context, cluster, pool, &input).await.map_err(refusal)?;
+    Reply::new(&types::DeleteClusterNodepoolResponse { request_id: String::new(), task_id: Some(task.task_id) })
 }

@@ -1,35 +1,13 @@
 //! What only Swarm clusters are asked.
 
 use sampan_api::{Refusal, types};
-use sampan_control::service::cluster::swarm::{Attached, SwarmAttach, SwarmReset};
+use sampan_control::service::cluster::swarm::SwarmReset;
 
 use super::convert;
 use crate::{
     call::{Call, Reply},
     faults::refusal,
 };
-
-pub(super) async fn attach(call: Call) -> Result<Reply, Refusal> {
-    let body = call.body::<types::AttachInstancesRequest>()?;
-    let input = SwarmAttach {
-        instances: body.value.instances.unwrap_or_default(),
-        password: convert::password(body.value.password),
-        ecs_image_id: body.value.ecs_image_id,
-        unknown_fields: body.unknown_fields,
-    };
-    let id = call.path("ClusterId");
-    let (list, task_id) = call.service.swarm_attach(&call.context, id, &input).await.map_err(refusal)?;
-    let list = list.into_iter().map(attached).collect();
-    Reply::new(&types::AttachInstancesResponse { list, task_id, request_id: String::new() })
-}
-
-fn attached(attached: Attached) -> types::AttachedInstance {
-    let (code, message) = match attached.refusal.map(refusal) {
-        None => (200, "successful".to_owned()),
-        Some(refusal) => (refusal.status(), refusal.message),
-    };
-    types::AttachedInstance { code: code.to_string(), instance_id: attached.instance_id, message }
-}
 
 pub(super) async fn remove(call: Call) -> Result<Reply, Refusal> {
     let query = call.query::<types::RemoveClusterNodeQuery>()?.value;

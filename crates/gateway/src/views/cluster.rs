@@ -36,7 +36,7 @@ pub struct ClusterFacts {
 /// A cluster.
 pub fn cluster(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
     match cluster.cluster_type {
-        ClusterType::ManagedKubernetes => kubernetes(cluster, facts),
+        ClusterType::ManagedKubernetes | ClusterType::Kubernetes => kubernetes(cluster, facts),
         ClusterType::Swarm => swarm(cluster, facts),
     }
 }
@@ -92,7 +92,7 @@ fn kubernetes(cluster: &Cluster, facts: &ClusterFacts) -> types::Cluster {
     let network = &cluster.network;
     let cidrs = (network.pod_cidr.to_string(), network.service_cidr.to_string());
     types::Cluster {
-        cluster_type: "ManagedKubernetes".into(),
+        cluster_type: if cluster.is_dedicated() { "Kubernetes" } else { "ManagedKubernetes" }.into(),
         cluster_spec: cluster.spec.clone(),
         profile: "Default".into(),
         next_version: facts.next_version.clone(),

@@ -5,13 +5,21 @@ use sampan_store::model::{Machine, MachineState};
 
 use super::{tags, time};
 
-/// A machine.
-pub fn machine(machine: &Machine) -> types::Machine {
+/// A machine. `prefix` is what names of containers begin with.
+pub fn machine(machine: &Machine, prefix: &str) -> types::Machine {
+    let bare = machine.host.as_ref().map(|host| host.bare);
+    let kind = match bare {
+        None => "container",
+        Some(true) => "bare_host",
+        Some(false) => "host",
+    };
+    let has_container = bare == Some(true) || (bare.is_none() && machine.membership.is_some());
     let state = match machine.state {
         MachineState::Pending => "pending",
         MachineState::Starting => "starting",
         MachineState::Running => "running",
         MachineState::Removing => "removing",
+        MachineState::Stopped => "stopped",
         MachineState::Kept => "kept",
         MachineState::Failed => "failed",
     };
@@ -26,6 +34,8 @@ pub fn machine(machine: &Machine) -> types::Machine {
         region_id: machine.region_id.clone(),
         zone_id: machine.zone_id.clone(),
         cluster_id: machine.cluster_id().unwrap_or_default().to_owned(),
+        kind: kind.into(),
+        container: if has_container { format!("{prefix}{}", machine.id) } else { String::new() },
         created: time(machine.created),
         tags: tags(&machine.tags),
     }

@@ -1,11 +1,14 @@
 //! How the nouns look on the wire. Pure: records in, wire types out; only what is true is said.
 
+pub mod autoscaling;
 pub mod cluster;
+pub mod lifecycle;
 pub mod machine;
 pub mod node;
 pub mod node_pool;
 pub mod task;
 pub mod trigger;
+pub mod upgrade;
 
 use sampan_store::model::{Tag, Timestamp};
 

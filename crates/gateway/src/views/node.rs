@@ -2,7 +2,7 @@
 
 use sampan_api::types;
 use sampan_control::service::instance_type::family;
-use sampan_store::model::{Machine, MachineState, MachineWanted};
+use sampan_store::model::{Machine, MachineRole, MachineState, MachineWanted};
 
 use super::time;
 
@@ -17,7 +17,7 @@ pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node
         MachineState::Starting => ("starting", "Starting"),
         MachineState::Running => ("running", "Running"),
         MachineState::Removing => ("stopping", "Stopping"),
-        MachineState::Kept | MachineState::Failed => ("stopped", "Stopped"),
+        MachineState::Stopped | MachineState::Kept | MachineState::Failed => ("stopped", "Stopped"),
     };
     types::Node {
         creation_time: time(machine.created),
@@ -28,7 +28,7 @@ pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node
         instance_charge_type: charge_type.to_owned(),
         instance_id: machine.id.clone(),
         instance_name: machine.instance_name.clone(),
-        instance_role: "Worker".into(),
+        instance_role: role(machine).into(),
         instance_status: instance_status.into(),
         instance_type: machine.instance_type.clone(),
         instance_type_family: family(&machine.instance_type).to_owned(),
@@ -45,6 +45,11 @@ pub fn node(machine: &Machine, image_id: &str, charge_type: &str) -> types::Node
         state: state.into(),
         spot_strategy: "NoSpot".into(),
     }
+}
+
+fn role(machine: &Machine) -> &'static str {
+    let is_master = machine.membership.as_ref().is_some_and(|member| member.role == MachineRole::Master);
+    if is_master { "Master" } else { "Worker" }
 }
 
 fn node_status(machine: &Machine, leaving: bool) -> &str {

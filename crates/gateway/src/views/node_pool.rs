@@ -2,7 +2,7 @@
 
 use sampan_api::types;
 use sampan_control::service::node_pool::{NodePoolCounts, charge_type};
-use sampan_store::model::{NodePool, NodePoolState};
+use sampan_store::model::{MultiAzPolicy, NodePool, NodePoolState, ScalingKind};
 
 use super::{requested, tags, time};
 
@@ -81,8 +81,7 @@ fn scaling_group(pool: &NodePool, counts: NodePoolCounts, facts: &NodePoolFacts)
         period_unit: asked.period_unit.clone().or_else(|| Some("Month".into())),
         auto_renew: asked.auto_renew.or(Some(false)),
         auto_renew_period: asked.auto_renew_period.or(Some(0)),
-        // Machines are spread evenly over the vSwitches.
-        multi_az_policy: asked.multi_az_policy.clone().or_else(|| Some("BALANCE".into())),
+        multi_az_policy: Some(multi_az_policy(pool.multi_az_policy).into()),
         scaling_policy: asked.scaling_policy.clone().or_else(|| Some("release".into())),
         spot_strategy: asked.spot_strategy.clone().or_else(|| Some("NoSpot".into())),
         spot_price_limit: Some(asked.spot_price_limit.clone().unwrap_or_default()),
@@ -114,12 +113,19 @@ fn kubernetes_config(pool: &NodePool, facts: &NodePoolFacts) -> types::NodepoolK
         cpu_policy: Some(pool.cpu_policy.clone().unwrap_or_else(|| "none".into())),
         cms_enabled: asked.cms_enabled.or(Some(false)),
         user_data: asked.user_data.clone().or_else(|| Some(String::new())),
+        node_name_mode: asked.node_name_mode.clone().or_else(|| Some("nodeip".into())),
         ..asked
     }
 }
 
 fn auto_scaling(pool: &NodePool) -> types::NodepoolAutoScaling {
-    let asked: types::NodepoolAutoScaling = requested(&pool.request, "auto_scaling").unwrap_or_default();
+    let mut asked: types::NodepoolAutoScaling = requested(&pool.request, "auto_scaling").unwrap_or_default();
+    if let Some(own) = &pool.auto_scaling {
+        asked.enable = Some(own.enable);
+        asked.min_instances = Some(own.min_instances.into());
+        asked.max_instances = Some(own.max_instances.into());
+        asked.kind = Some(scaling_kind(own.kind).into());
+    }
     types::NodepoolAutoScaling {
         enable: asked.enable.or(Some(false)),
         max_instances: asked.max_instances.or(Some(0)),
@@ -131,17 +137,37 @@ fn auto_scaling(pool: &NodePool) -> types::NodepoolAutoScaling {
     }
 }
 
+fn scaling_kind(kind: ScalingKind) -> &'static str {
+    match kind {
+        ScalingKind::Cpu => "cpu",
+        ScalingKind::Gpu => "gpu",
+        ScalingKind::GpuShare => "gpushare",
+        ScalingKind::Spot => "spot",
+    }
+}
+
+fn multi_az_policy(policy: MultiAzPolicy) -> &'static str {
+    match policy {
+        MultiAzPolicy::Priority => "PRIORITY",
+        MultiAzPolicy::CostOptimized => "COST_OPTIMIZED",
+        MultiAzPolicy::Balance => "BALANCE",
+    }
+}
+
 fn management(pool: &NodePool) -> types::NodepoolManagement {
     let asked: types::NodepoolManagement = requested(&pool.request, "management").unwrap_or_default();
-    let upgrades = asked.upgrade_config.clone().unwrap_or_default();
+    let own = pool.management.clone().unwrap_or_default();
+    let upgrades = own.auto_upgrade.unwrap_or(own.enable);
     types::NodepoolManagement {
-        enable: asked.enable.or(Some(false)),
-        auto_repair: asked.auto_repair.or(Some(false)),
+        enable: Some(own.enable),
+        // What is in force: sent back as it is, it changes nothing.
+        auto_repair: Some(pool.repairs()),
+        auto_upgrade: Some(upgrades),
         upgrade_config: Some(types::UpgradeConfig {
-            auto_upgrade: upgrades.auto_upgrade.or(Some(false)),
-            surge: upgrades.surge.or(Some(0)),
-            surge_percentage: upgrades.surge_percentage.or(Some(0)),
-            max_unavailable: upgrades.max_unavailable.or(Some(1)),
+            auto_upgrade: Some(upgrades),
+            surge: Some(own.surge.unwrap_or(0).into()),
+            surge_percentage: Some(own.surge_percentage.unwrap_or(0).into()),
+            max_unavailable: Some(own.max_unavailable.unwrap_or(1).into()),
         }),
         ..asked
     }

@@ -105,16 +105,27 @@ impl Engine {
         }
     }
 
+    /// Stops a machine in good order.
+    pub(super) async fn stop_machine(&self, name: &str) -> Result<(), ProviderError> {
+        let _turn = self.turn().await?;
+        self.stop(name).await.map(drop)
+    }
+
     /// Stops a machine in good order and removes it; its volumes stay.
     pub(super) async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError> {
         let _turn = self.turn().await?;
-        let Some(found) = self.inspect(name).await? else { return Ok(()) };
+        if self.stop(name).await? { self.remove(name).await } else { Ok(()) }
+    }
+
+    /// Stops a machine, if it is there; answers whether it is.
+    async fn stop(&self, name: &str) -> Result<bool, ProviderError> {
+        let Some(found) = self.inspect(name).await? else { return Ok(false) };
         self.must_own(name, &found)?;
         let options = StopContainerOptions { signal: None, t: i32::try_from(STOP_SECONDS).ok() };
         let call = self.docker.stop_container(name, Some(options));
         match self.call(format!("stop machine {name}"), STOP_SECONDS + CHANGE_SECONDS, call).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => self.remove(name).await,
+            _ => Ok(true),
         }
     }
 

@@ -144,6 +144,10 @@ impl MachineProvider for DockerProvider {
         self.on_engine(|engine| async move { engine.restart_machine(name).await }).await
     }
 
+    async fn stop_machine(&self, name: &str) -> Result<(), ProviderError> {
+        self.on_engine(|engine| async move { engine.stop_machine(name).await }).await
+    }
+
     async fn unmake_machine(&self, name: &str) -> Result<(), ProviderError> {
         self.on_engine(|engine| async move { engine.unmake_machine(name).await }).await
     }

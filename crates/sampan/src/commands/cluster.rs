@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{kubeconfig, task};
+use super::{kubeconfig, lifecycle, task, upgrade};
 use crate::{
     Global,
     client::{Client, Refused},
@@ -42,6 +42,14 @@ pub(crate) enum Command {
         #[arg(long = "async")]
         no_wait: bool,
     },
+    /// Give a standard managed cluster a highly available control plane
+    Migrate {
+        /// Name or id
+        cluster: String,
+        /// Return at once
+        #[arg(long = "async")]
+        no_wait: bool,
+    },
     /// Remove nodes
     RemoveNode {
         /// Name or id
@@ -56,11 +64,35 @@ pub(crate) enum Command {
         #[arg(long)]
         no_drain: bool,
     },
+    /// Upgrade a cluster to another version of Kubernetes
+    Upgrade(upgrade::Arguments),
+    /// Say how the upgrade of a cluster stands
+    UpgradeStatus {
+        /// Name or id
+        cluster: String,
+    },
+    /// Pause the upgrade of a cluster between two nodes
+    Pause {
+        /// Name or id
+        cluster: String,
+    },
+    /// Let a paused or failed upgrade go on
+    Resume {
+        /// Name or id
+        cluster: String,
+    },
+    /// Cancel the upgrade of a cluster; what is upgraded stays so
+    Cancel {
+        /// Name or id
+        cluster: String,
+    },
     /// Show a cluster's log
     Logs {
         /// Name or id
         cluster: String,
     },
+    #[command(flatten)]
+    Lifecycle(lifecycle::Command),
     /// Delete a cluster
     Delete {
         /// Name or id
@@ -81,6 +113,12 @@ pub(crate) struct Create {
     /// A Swarm cluster: Docker engines behind one endpoint
     #[arg(long, conflicts_with_all = ["version", "pod_cidr", "service_cidr"])]
     swarm: bool,
+    /// A dedicated cluster with so many masters (3 or 5), which are nodes of it
+    #[arg(long, conflicts_with = "swarm")]
+    masters: Option<u32>,
+    /// A managed cluster with a highly available control plane
+    #[arg(long, conflicts_with_all = ["swarm", "masters"])]
+    pro: bool,
     /// Overlay of a Swarm cluster's containers
     #[arg(long, requires = "swarm")]
     subnet: Option<String>,
@@ -124,6 +162,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let id = find(&client, &arguments.cluster).await?;
             kubeconfig::run(&client, &id, &arguments).await
         }
+        Command::Migrate { cluster, no_wait } => {
+            let id = find(&client, &cluster).await?;
+            let answer = client.json("POST", &format!("/clusters/{id}/migrate"), &[], None).await?;
+            follow(global, &client, &answer, no_wait).await
+        }
         Command::Scale { cluster, nodes, no_wait } => {
             let id = find(&client, &cluster).await?;
             // The two kinds of clusters have different names for it.
@@ -137,6 +180,12 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let answer = client.json("POST", &format!("/clusters/{id}/nodes"), &[], Some(&body)).await?;
             follow(global, &client, &answer, false).await
         }
+        Command::Lifecycle(command) => lifecycle::run(global, &client, command).await,
+        Command::Upgrade(arguments) => upgrade::begin(global, &client, arguments).await,
+        Command::UpgradeStatus { cluster } => upgrade::status(global, &client, &cluster).await,
+        Command::Pause { cluster } => upgrade::control(global, &client, &cluster, upgrade::Control::Pause).await,
+        Command::Resume { cluster } => upgrade::control(global, &client, &cluster, upgrade::Control::Resume).await,
+        Command::Cancel { cluster } => upgrade::control(global, &client, &cluster, upgrade::Control::Cancel).await,
         Command::Logs { cluster } => logs(global, &client, &cluster).await,
         Command::Delete { cluster, retain_all, no_wait } => {
             delete(global, &client, &cluster, retain_all, no_wait).await
@@ -192,7 +241,13 @@ fn request(client: &Client, arguments: &Create) -> anyhow::Result<Value> {
         fields.entry("region_id").or_insert_with(|| json!(client.region_id()));
         return Ok(body);
     }
-    set("cluster_type", json!("ManagedKubernetes"));
+    set("cluster_type", json!(if arguments.masters.is_some() { "Kubernetes" } else { "ManagedKubernetes" }));
+    if let Some(masters) = arguments.masters {
+        set("master_count", json!(masters));
+    }
+    if arguments.pro {
+        set("cluster_spec", json!("ack.pro.small"));
+    }
     set("num_of_nodes", json!(arguments.nodes));
     set("worker_instance_types", json!([arguments.instance_type]));
     let optional = [

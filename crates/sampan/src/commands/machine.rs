@@ -26,6 +26,9 @@ pub(crate) enum Command {
         /// How many
         #[arg(long, default_value_t = 1)]
         count: u32,
+        /// Plain Debian hosts that run, with nothing of Sampan on them: to try the attach line on
+        #[arg(long)]
+        bare: bool,
     },
     /// Remove machines that are in no cluster
     Delete {
@@ -40,9 +43,10 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
     match command {
         Command::List => {
             let machines = client.get("/sampan/machines", &[]).await?;
-            let columns: [Column; 6] = [
+            let columns: [Column; 7] = [
                 ("INSTANCE", |machine| scalar(&machine["instance_id"])),
                 ("STATE", |machine| scalar(&machine["state"])),
+                ("KIND", |machine| scalar(&machine["kind"])),
                 ("TYPE", |machine| scalar(&machine["instance_type"])),
                 ("ADDRESS", |machine| scalar(&machine["ip_address"])),
                 ("VPC", |machine| scalar(&machine["vpc_id"])),
@@ -50,9 +54,11 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             ];
             print_list(global.output, &machines, &entries(&machines), &columns)
         }
-        Command::Create { vpc, vswitch, instance_type, count } => {
+        Command::Create { vpc, vswitch, instance_type, count, bare } => {
             let vswitch = vswitch.unwrap_or_else(|| format!("vsw-{vpc}-1"));
-            let body = json!({ "vpc_id": vpc, "vswitch_id": vswitch, "instance_type": instance_type, "count": count });
+            let body = json!({
+                "vpc_id": vpc, "vswitch_id": vswitch, "instance_type": instance_type, "count": count, "bare": bare,
+            });
             let answer = client.json("POST", "/sampan/machines", &[], Some(&body)).await?;
             let ids: Vec<String> = entries(&answer["instance_ids"]).iter().map(scalar).collect();
             print_object(global.output, &answer, &[("instances", ids.join(" "))])

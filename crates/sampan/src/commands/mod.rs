@@ -7,15 +7,19 @@ pub(crate) mod cs;
 pub(crate) mod docker_env;
 pub(crate) mod doctor;
 pub(crate) mod env;
+pub(crate) mod host;
 pub(crate) mod image;
 mod kubeconfig;
+mod lifecycle;
 pub(crate) mod machine;
 pub(crate) mod node;
 pub(crate) mod nodepool;
+mod nodepool_edit;
 pub(crate) mod purge;
 pub(crate) mod swarm;
 pub(crate) mod task;
 pub(crate) mod trigger;
+pub(crate) mod upgrade;
 
 use std::path::PathBuf;
 

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{cluster::find, task};
+use super::{cluster::find, nodepool_edit, task};
 use crate::{
     Global,
+    client::Client,
     output::{Column, entries, print_list, print_object, scalar},
 };
 
@@ -42,6 +43,8 @@ pub(crate) enum Command {
         #[arg(long)]
         add: u32,
     },
+    #[command(flatten)]
+    Edit(nodepool_edit::Command),
 }
 
 pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
@@ -61,11 +64,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::Create { cluster, name, nodes, instance_type, labels } => {
             let id = find(&client, &cluster).await?;
-            let labels: Vec<Value> = labels
-                .iter()
-                .map(|label| label.split_once('=').unwrap_or((label, "")))
-                .map(|(key, value)| json!({ "key": key, "value": value }))
-                .collect();
+            let labels: Vec<Value> = labels.iter().map(|text| label(text)).collect();
             let detail = client.get(&format!("/clusters/{id}"), &[]).await?;
             let vswitches: Vec<String> = scalar(&detail["vswitch_id"]).split(',').map(str::to_owned).collect();
             let body = json!({
@@ -85,15 +84,27 @@ pub(crate) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::Scale { cluster, pool, add } => {
             let id = find(&client, &cluster).await?;
-            let pools = client.get(&format!("/clusters/{id}/nodepools"), &[]).await?;
-            let info = |entry: &Value, name: &str| scalar(&entry["nodepool_info"][name]);
-            let pools = entries(&pools["nodepools"]);
-            let found = pools.iter().find(|entry| info(entry, "nodepool_id") == pool || info(entry, "name") == pool);
-            let pool_id = found.map(|entry| info(entry, "nodepool_id")).unwrap_or(pool);
+            let pool_id = find_pool(&client, &id, &pool).await?;
             let path = format!("/clusters/{id}/nodepools/{pool_id}");
             let answer = client.json("POST", &path, &[], Some(&json!({ "count": add }))).await?;
             task::watch(&client, &scalar(&answer["task_id"])).await?;
             print_object(global.output, &answer, &[("task_id", scalar(&answer["task_id"]))])
         }
+        Command::Edit(command) => nodepool_edit::run(global, &client, command).await,
     }
+}
+
+/// The id of a pool, by its id or name; what is neither is left to the server to refuse.
+pub(super) async fn find_pool(client: &Client, cluster_id: &str, pool: &str) -> anyhow::Result<String> {
+    let pools = client.get(&format!("/clusters/{cluster_id}/nodepools"), &[]).await?;
+    let info = |entry: &Value, name: &str| scalar(&entry["nodepool_info"][name]);
+    let pools = entries(&pools["nodepools"]);
+    let found = pools.iter().find(|entry| info(entry, "nodepool_id") == pool || info(entry, "name") == pool);
+    Ok(found.map_or_else(|| pool.to_owned(), |entry| info(entry, "nodepool_id")))
+}
+
+/// `KEY=VALUE` as a label.
+pub(super) fn label(text: &str) -> Value {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    json!({ "key": key, "value": value })
 }

@@ -49,6 +49,14 @@ impl Agents for HubAgents {
         }
     }
 
+    async fn leave(&self, machine_id: &str) -> Outcome<Vec<String>> {
+        self.agent(machine_id)?.leave().await.map_err(unavailable)
+    }
+
+    async fn restart(&self, machine_id: &str) -> Outcome<()> {
+        self.agent(machine_id)?.restart().await.map_err(unavailable)
+    }
+
     fn changes(&self) -> broadcast::Receiver<String> {
         self.hub.changes()
     }

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use sampan_control::{
     kubernetes::{user_certificate, vault::Vault},
-    service::credentials::{Credentials, Issued},
+    service::credentials::{CertificateView, Credentials, Issued},
     swarm::vault::SwarmVault,
 };
-use sampan_store::model::{Cluster, Outcome, Timestamp};
+use sampan_store::model::{Cluster, Machine, Outcome, Timestamp};
 
 /// Issues from the authorities in the vault.
 pub(crate) struct VaultCredentials {
@@ -31,6 +31,10 @@ impl Credentials for VaultCredentials {
             ca_pem: pki.cluster_ca.certificate.clone(),
             expires: issued.expires,
         })
+    }
+
+    async fn certificates(&self, cluster: &Cluster, machines: &[Machine]) -> Outcome<Vec<CertificateView>> {
+        self.vault.certificates(cluster, machines).await
     }
 }
 

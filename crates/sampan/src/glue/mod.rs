@@ -4,6 +4,7 @@ mod agents;
 mod balancing;
 mod blueprints;
 mod credentials;
+pub(crate) mod hosts;
 pub(crate) mod images;
 mod ranges;
 pub(crate) mod registry;

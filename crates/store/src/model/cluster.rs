@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{AutoscalingConfig, Condition, ParameterChange, Parameters, Power, Restore, Timestamp, Upgrade};
 
 /// `state` of a cluster as the API shows it (catalogue 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub enum ClusterState {
 pub enum ClusterType {
     /// The control plane runs in a machine that the user does not see.
     ManagedKubernetes,
+    /// The control plane runs on machines that are nodes of the cluster, its masters.
+    Kubernetes,
     /// Docker engines behind one endpoint; their manager is a machine that the user does not see.
     Swarm,
 }
@@ -127,6 +129,26 @@ pub struct ControlPlaneOptions {
     /// Name of the stored secret with the user's own CA (`user_ca`), if one was given.
     #[serde(default)]
     pub user_ca_secret: Option<String>,
+    /// Parameters that users have set (catalogue 14.4): component → name → value.
+    #[serde(default)]
+    pub parameters: Parameters,
+    /// Their change, while it is being put in force.
+    #[serde(default)]
+    pub parameter_change: Option<ParameterChange>,
+}
+
+impl ControlPlaneOptions {
+    /// The parameters that this machine of the control plane shall run with.
+    pub fn parameters_of(&self, machine_id: &str) -> &Parameters {
+        match &self.parameter_change {
+            Some(change) if change.done => &self.parameters,
+            Some(change) if change.rolled_back.is_none() && change.applied.iter().any(|id| id == machine_id) => {
+                &self.parameters
+            }
+            Some(change) => &change.previous,
+            None => &self.parameters,
+        }
+    }
 }
 
 /// `maintenance_window` (structure of section 18).
@@ -206,7 +228,7 @@ pub struct Cluster {
     pub zone_id: String,
     /// Kind.
     pub cluster_type: ClusterType,
-    /// `ack.standard` or `ack.pro.small`.
+    /// `ack.standard` or `ack.pro.small`; empty for a dedicated cluster.
     pub spec: String,
     /// State that users see.
     pub state: ClusterState,
@@ -244,6 +266,9 @@ pub struct Cluster {
     /// Maintenance window, if one was set.
     #[serde(default)]
     pub maintenance_window: Option<MaintenanceWindow>,
+    /// How its node pools scale by themselves; `None`: as by default.
+    #[serde(default)]
+    pub autoscaling: Option<AutoscalingConfig>,
     /// Resource group.
     #[serde(default)]
     pub resource_group_id: String,
@@ -266,12 +291,32 @@ pub struct Cluster {
     /// Set once: creation reached `running`.
     #[serde(default)]
     pub first_running: Option<Timestamp>,
+    /// Its latest upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+    /// Set while it is off, goes off or comes up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
+    /// Set while it is put back to a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+    /// How often it was put back to a backup.
+    #[serde(default)]
+    pub restores: u32,
+    /// How its parts are, as last seen.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
 }
 
 impl Cluster {
     /// Whether it can be changed by users now.
     pub fn is_settled(&self) -> bool {
-        matches!(self.state, ClusterState::Running | ClusterState::UpdatingFailed)
+        let is_whole = self.power.is_none() && self.restore.is_none();
+        is_whole && matches!(self.state, ClusterState::Running | ClusterState::UpdatingFailed)
+    }
+    /// Whether its masters are nodes of the user's.
+    pub fn is_dedicated(&self) -> bool {
+        self.cluster_type == ClusterType::Kubernetes
     }
     /// Whether it is one of Docker engines.
     pub fn is_swarm(&self) -> bool {

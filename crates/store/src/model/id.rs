@@ -36,6 +36,11 @@ pub fn new_task_id() -> String {
     format!("T-{}", random_hex(12))
 }
 
+/// The id of a report of pre-checks: 32 hexadecimal digits.
+pub fn new_report_id() -> String {
+    random_hex(16)
+}
+
 /// `<prefix>-` and 20 hexadecimal digits, for `vpc`, `vsw`, `sg`, `lb`, `rg`.
 pub fn new_resource_id(prefix: &str) -> String {
     format!("{prefix}-{}", random_hex(10))

@@ -5,15 +5,28 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Tag, Timestamp};
+use super::{Cluster, EtcdMember, HostMachine, NodeConfig, Tag, Taint, Timestamp};
 
 /// What a machine does in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MachineRole {
     /// Runs a managed cluster's control plane, or a Swarm cluster's master; users do not see it as a node.
     ControlPlane,
+    /// Runs a part of a dedicated cluster's control plane, and is one of its nodes.
+    Master,
     /// Runs pods or containers.
     Worker,
+}
+
+impl MachineRole {
+    /// Whether it is a node that users see.
+    pub fn is_node(self) -> bool {
+        self != Self::ControlPlane
+    }
+    /// Whether the control plane, or a part of it, runs on it.
+    pub fn is_control_plane(self) -> bool {
+        self != Self::Worker
+    }
 }
 
 /// What is wanted of a machine.
@@ -43,6 +56,8 @@ pub enum MachineState {
     Running,
     /// Leaving.
     Removing,
+    /// Its container is stopped, with its whole cluster.
+    Stopped,
     /// In the inventory.
     Kept,
     /// It could not be brought up; `error` says why.
@@ -54,7 +69,7 @@ pub enum MachineState {
 pub struct Membership {
     /// Its cluster.
     pub cluster_id: String,
-    /// Its node pool; `None` for a control plane.
+    /// Its node pool; `None` for a control plane and for masters.
     pub node_pool_id: Option<String>,
     /// Role.
     pub role: MachineRole,
@@ -65,8 +80,14 @@ pub struct Membership {
     /// `aliyun.node_index` of a Swarm cluster's node, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_index: Option<u32>,
+    /// Its part in an etcd of several members; `None` where etcd has one, or none runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdMember>,
     /// The task that added it.
     pub task_id: String,
+    /// Kubernetes version that it shall run; `None`: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// A machine.
@@ -124,6 +145,56 @@ pub struct Machine {
     /// Times it was restarted or replaced by us.
     #[serde(default)]
     pub repairs: u32,
+    /// What its pool gave its nodes when it was changed for new nodes only; `None`: what the pool gives now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<NodeConfig>,
+    /// What its node was given formerly and shall lose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Retired>,
+    /// Since when it is being restarted or replaced because its node was not Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mending: Option<Timestamp>,
+    /// A repair that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairOrder>,
+    /// What is only known of a host: a machine that is no container of the node image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostMachine>,
+    /// What was asked for it alone when it was attached; it goes before its pool's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<AttachOptions>,
+}
+
+/// Labels and taints that a node shall lose, because its pool no longer has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Keys of labels.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Taints; value does not matter.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+}
+
+/// A repair that somebody asked for (catalogue 11.8).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairOrder {
+    /// Its task.
+    pub task_id: String,
+    /// It was restarted for it.
+    #[serde(default)]
+    pub restarted: bool,
+}
+
+/// What was asked for one machine when it was attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachOptions {
+    /// `cpu_policy`: `none` or `static`.
+    #[serde(default)]
+    pub cpu_policy: Option<String>,
+    /// Text that runs at the first boot (decoded).
+    #[serde(default)]
+    pub user_data: Option<String>,
 }
 
 /// What a machine is from its first record on, whatever it does; the fields are those of [`Machine`].
@@ -183,6 +254,12 @@ impl NewMachine {
             not_ready_since: None,
             error: None,
             repairs: 0,
+            pinned: None,
+            retired: None,
+            mending: None,
+            repair: None,
+            host: None,
+            attached: None,
         }
     }
 
@@ -196,7 +273,7 @@ impl Machine {
     /// The machine as it is in the inventory: in no cluster, and nothing of its former life is left.
     #[must_use]
     pub fn kept(&self) -> Self {
-        NewMachine {
+        let kept = NewMachine {
             id: self.id.clone(),
             account_id: self.account_id.clone(),
             region_id: self.region_id.clone(),
@@ -210,8 +287,10 @@ impl Machine {
             tags: self.tags.clone(),
             source: self.source.clone(),
             created: self.created,
-        }
-        .kept()
+        };
+        // A bare host is one in the inventory, too; what its agent reported goes with the agent.
+        let host = self.host.as_ref().filter(|host| host.bare).map(|_| HostMachine::bare());
+        Self { host, ..kept.kept() }
     }
 
     /// The machine as it begins in a cluster: it shall run, and nothing of a former life is left.
@@ -223,6 +302,31 @@ impl Machine {
     /// Whether it is a worker of the cluster.
     pub fn is_worker_of(&self, cluster_id: &str) -> bool {
         self.membership.as_ref().is_some_and(|m| m.cluster_id == cluster_id && m.role == MachineRole::Worker)
+    }
+    /// Kubernetes version that it shall run in its cluster.
+    pub fn version<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
+        self.membership.as_ref().and_then(|member| member.version.as_deref()).unwrap_or(&cluster.version)
+    }
+    /// Whether it is a node of the cluster that users see.
+    pub fn is_node_of(&self, cluster_id: &str) -> bool {
+        self.membership.as_ref().is_some_and(|m| m.cluster_id == cluster_id && m.role.is_node())
+    }
+    /// Whether the cluster's control plane, or a part of it, runs on it.
+    pub fn is_control_plane_of(&self, cluster_id: &str) -> bool {
+        self.membership.as_ref().is_some_and(|m| m.cluster_id == cluster_id && m.role.is_control_plane())
+    }
+    /// Its part in an etcd of several members.
+    pub fn etcd(&self) -> Option<&EtcdMember> {
+        self.membership.as_ref().and_then(|m| m.etcd.as_ref())
+    }
+    /// Whether it is a member of an etcd of several, and not only to become one.
+    pub fn is_etcd_member(&self) -> bool {
+        self.etcd().is_some_and(EtcdMember::may_run)
+    }
+    /// Whether etcd may run on a machine of a control plane: on the only one, and on members, but not on one that is to
+    /// become a member.
+    pub fn may_run_etcd(&self) -> bool {
+        self.etcd().is_none_or(EtcdMember::may_run)
     }
     /// Its cluster, if it is in one.
     pub fn cluster_id(&self) -> Option<&str> {

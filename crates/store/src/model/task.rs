@@ -86,16 +86,34 @@ pub enum TaskType {
     ClusterCreate,
     /// Add nodes.
     ClusterScaleout,
+    /// Make existing machines nodes.
+    ClusterAttach,
     /// Remove nodes.
     ClusterNodeDelete,
     /// Make a node from scratch.
     ClusterNodeReset,
     /// Change a cluster.
     ClusterModify,
+    /// Give a cluster a highly available control plane.
+    ClusterMigrate,
     /// Delete a cluster.
     ClusterDelete,
     /// Create or change a node pool without adding nodes.
     NodepoolUpdate,
+    /// Repair nodes of a pool.
+    NodepoolRepair,
+    /// Bring a cluster to another version.
+    ClusterUpgrade,
+    /// Change parameters of the control plane.
+    ClusterConfigurationModify,
+    /// Stop a cluster.
+    ClusterStop,
+    /// Start a stopped cluster.
+    ClusterStart,
+    /// Make a backup of a cluster.
+    ClusterBackup,
+    /// Put a cluster back to a backup.
+    ClusterRestore,
 }
 
 impl TaskType {
@@ -104,11 +122,20 @@ impl TaskType {
         match self {
             Self::ClusterCreate => "cluster_create",
             Self::ClusterScaleout => "cluster_scaleout",
+            Self::ClusterAttach => "cluster_attach",
             Self::ClusterNodeDelete => "cluster_node_delete",
             Self::ClusterNodeReset => "cluster_node_reset",
             Self::ClusterModify => "cluster_modify",
+            Self::ClusterMigrate => "cluster_migrate",
             Self::ClusterDelete => "cluster_delete",
             Self::NodepoolUpdate => "nodepool_update",
+            Self::NodepoolRepair => "nodepool_repair",
+            Self::ClusterUpgrade => "cluster_upgrade",
+            Self::ClusterConfigurationModify => "cluster_configuration_modify",
+            Self::ClusterStop => "cluster_stop",
+            Self::ClusterStart => "cluster_start",
+            Self::ClusterBackup => "cluster_backup",
+            Self::ClusterRestore => "cluster_restore",
         }
     }
 }

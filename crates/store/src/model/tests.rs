@@ -102,7 +102,9 @@ fn a_control_plane_is_no_worker() {
             node_name: "cn-beijing.10.200.0.5".to_owned(),
             pod_cidr: None,
             node_index: None,
+            etcd: None,
             task_id: "T-1".to_owned(),
+            version: None,
         });
         assert_eq!((machine.cluster_id(), machine.is_worker_of("c1")), (Some("c1"), worker));
         assert!(!machine.is_worker_of("c2"));

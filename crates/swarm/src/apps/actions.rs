@@ -65,16 +65,35 @@ async fn act(inner: &Arc<Inner>, record: &Record, action: &Action) -> Result<(),
         Action::Retire { id, seconds, .. } => retire(inner, id, *seconds).await,
         Action::Remove { id, volumes, .. } => remove(inner, id, *volumes).await,
         Action::RemoveNetwork { name } => {
-            engines.remove_network(name).await?;
+            // With a `name:` of its own a network may be that of several applications: the last one removes it.
+            if !of_another(inner, record, |other| owns_network(other, name)) {
+                engines.remove_network(name).await?;
+            }
             if record.deletion.is_none() {
                 intake::network_is_gone(inner, &record.name, name).await?;
             }
             Ok(())
         }
+        Action::RemoveVolume { name } if of_another(inner, record, |other| owns_volume(other, name)) => Ok(()),
         Action::RemoveVolume { name } => engines.remove_volume(name).await,
         Action::Promote => intake::promote(inner, &record.name).await,
         Action::Forget => inner.store.forget(&record.name, &record.uid).await,
     }
+}
+
+fn of_another(inner: &Inner, record: &Record, owns: impl Fn(&Record) -> bool) -> bool {
+    inner.store.all().iter().any(|other| other.uid != record.uid && owns(other))
+}
+
+/// Whether an application makes this network and is not on its way out itself.
+fn owns_network(record: &Record, name: &str) -> bool {
+    record.deletion.is_none() && (record.networks.contains_key(name) || record.made_networks.contains(name))
+}
+
+/// Whether an application makes this volume, and is not deleted together with its volumes.
+fn owns_volume(record: &Record, name: &str) -> bool {
+    let goes = record.deletion.as_ref().is_some_and(|deletion| deletion.volumes);
+    !goes && (record.volumes.contains_key(name) || record.made_volumes.contains(name))
 }
 
 /// Waits until the picture shows what was done; what it never shows is decided anew.

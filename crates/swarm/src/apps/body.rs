@@ -92,7 +92,6 @@ pub(crate) fn body(record: &Record, service: &ServiceRecord, number: u32, place:
         _ => Map::new(),
     };
     volumes(record, service, number, view, &mut host);
-    external_hosts(record, service, view, &mut host);
     for (key, base) in [("PidMode", &service.service.pid_of), ("IpcMode", &service.service.ipc_of)] {
         if let Some(base) = base.as_ref().and_then(|name| record.peer(service, name)) {
             host.insert(key.into(), json!(format!("container:{}", base_container(record, base, number, view))));
@@ -186,23 +185,6 @@ fn volumes(record: &Record, service: &ServiceRecord, number: u32, view: &View, h
     }
 }
 
-/// Domains of routes lead to the router of the node itself, which Docker calls `host-gateway`.
-fn external_hosts(record: &Record, service: &ServiceRecord, view: &View, host: &mut Map<String, Value>) {
-    let domains: Vec<&(String, String)> =
-        service.service.external_links.iter().filter(|(target, _)| is_domain(record, target, view)).collect();
-    if domains.is_empty() {
-        return;
-    }
-    let mut hosts: Vec<Value> = host.get("ExtraHosts").and_then(Value::as_array).cloned().unwrap_or_default();
-    for (target, alias) in domains {
-        hosts.push(json!(format!("{target}:host-gateway")));
-        if alias != target {
-            hosts.push(json!(format!("{alias}:host-gateway")));
-        }
-    }
-    host.insert("ExtraHosts".into(), Value::Array(hosts));
-}
-
 /// Containers and services have no dots in their names, but for those that somebody named so.
 fn is_domain(record: &Record, target: &str, view: &View) -> bool {
     target.contains('.')
@@ -228,9 +210,14 @@ fn endpoints(record: &Record, service: &ServiceRecord, view: &View) -> Value {
             links.insert(alias.clone(), names::own_alias(record, peer));
         }
     }
-    for (target, alias) in service.service.external_links.iter().filter(|(target, _)| !is_domain(record, target, view))
-    {
-        links.insert(alias.clone(), target.clone());
+    for (target, alias) in &service.service.external_links {
+        if is_domain(record, target, view) {
+            // Those of routes lead to the routers, which listen inside the overlay, too.
+            links.insert(target.clone(), crate::router::DOOR_NAME.to_owned());
+            links.insert(alias.clone(), crate::router::DOOR_NAME.to_owned());
+        } else {
+            links.insert(alias.clone(), target.clone());
+        }
     }
     let links: Vec<String> = links.into_iter().map(|(alias, target)| format!("{target}:{alias}")).collect();
     let mut endpoints = Map::new();

@@ -72,8 +72,18 @@ pub(crate) struct Next {
     pub(crate) notes: Vec<String>,
     /// What services weighed before, by id, for a rollback.
     pub(crate) weights: BTreeMap<String, u32>,
+    /// Networks and volumes as the old version defines them, for a rollback. Not there: opened before they were kept.
+    #[serde(default)]
+    pub(crate) before: Option<Foundations>,
     /// It was confirmed (with `force`?) and ends when the new version's services are ready.
     pub(crate) confirmed: Option<bool>,
+}
+
+/// What a version of an application says of networks and volumes, by their real names.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Foundations {
+    pub(crate) networks: BTreeMap<String, Network>,
+    pub(crate) volumes: BTreeMap<String, Volume>,
 }
 
 /// How an application is to be deleted.

@@ -45,7 +45,7 @@ pub(crate) fn step<'a>(scene: &Scene<'_>, crew: &Crew<'a>) -> Step<'a> {
     }
     // Only the scheduler's "no room" is answered by making room: what else fails would fail there too.
     let tries = scene.notes.failures.get(&crowded_key(&service.id)).copied().unwrap_or(0);
-    let serving = crew.old.iter().filter(|member| !member.useless()).count() + crew.ready();
+    let serving = crew.old.iter().filter(|member| !member.useless() && !member.busy).count() + crew.ready();
     let crowded = tries >= CROWDED_TRIES && serving >= 2;
     if side_by_side(service) && !crowded { new_first(crew, &count) } else { old_first(crew, &count, crowded) }
 }
@@ -154,7 +154,7 @@ fn old_first<'a>(crew: &Crew<'a>, count: &Count, one_at_a_time: bool) -> Step<'a
 fn surplus<'a>(crew: &Crew<'a>) -> Vec<Member<'a>> {
     let too_many = crew.current.len().saturating_sub(crew.wanted);
     let going = crew.current.iter().filter(|member| member.busy).count();
-    let mut ready = crew.current.iter().filter(|member| member.ready() && !member.busy).count();
+    let mut ready = crew.ready();
     let mut retire = Vec::new();
     let number_of = |member: &Member<'_>| member.number as usize;
     let misnumbered = crew.current.iter().any(|member| number_of(member) > crew.wanted);

@@ -84,9 +84,9 @@ pub(crate) struct Member<'a> {
 }
 
 impl Member<'_> {
-    /// It does its work.
+    /// It does its work, and will go on: one that is being retired gets no requests any more, though it still runs.
     pub(crate) fn ready(&self) -> bool {
-        self.completed || (self.serves() && self.health == Health::Success)
+        !self.busy && (self.completed || (self.serves() && self.health == Health::Success))
     }
     /// It runs where it can be reached.
     pub(crate) fn serves(&self) -> bool {

@@ -4,9 +4,12 @@
 //! ([`pass`]), streams and upgrades included. What is about all of them is asked of all nodes and merged.
 
 mod containers;
+#[cfg(test)]
+mod engine_tests;
 mod events;
 mod exec;
 mod filters;
+pub(crate) mod finish;
 mod hijack;
 mod human;
 mod images;
@@ -26,7 +29,7 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use self::{query::Query, version::Version};
+use self::{finish::Finisher, query::Query, version::Version};
 use crate::{
     fleet::{
         Fleet,
@@ -38,9 +41,11 @@ use crate::{
 /// Largest JSON body of a request.
 const JSON_MAX: usize = 4 * 1024 * 1024;
 
-/// Answers for the cluster as an engine would.
+/// Answers for the cluster as an engine would. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Docker {
     fleet: Arc<Fleet>,
+    finisher: Finisher,
 }
 
 /// A request, taken apart.
@@ -58,7 +63,7 @@ type Answer = Result<Response<Body>, Refusal>;
 
 impl Docker {
     pub(crate) fn new(fleet: Arc<Fleet>) -> Self {
-        Self { fleet }
+        Self { fleet, finisher: Finisher::default() }
     }
 
     /// Answers a request whose path has `version` in front.
@@ -71,6 +76,14 @@ impl Docker {
             query: Query::of(request.uri()),
             request,
         };
+        if !finish::is_to_be_finished(&call.method, &call.path) {
+            return Box::pin(self.route(call)).await;
+        }
+        let docker = self.clone();
+        self.finisher.run(Box::pin(async move { docker.route(call).await })).await?
+    }
+
+    async fn route(&self, call: Call) -> Answer {
         let path = call.path.clone();
         let path = path.trim_matches('/');
         let (room, rest) = path.split_once('/').unwrap_or((path, ""));

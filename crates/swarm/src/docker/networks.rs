@@ -44,27 +44,29 @@ impl Docker {
                 let network = self.find_network(key).await?;
                 Ok(wire::answer(StatusCode::OK, &network))
             }
-            ("DELETE", key, _) => {
-                let network = self.find_network(key).await?;
-                if let Some(users) =
-                    network.get("Containers").and_then(Value::as_object).filter(|users| !users.is_empty())
-                {
-                    let names: Vec<&str> = users.values().map(|user| text(user, "/Name")).collect();
-                    return Err(Refusal::new(
-                        StatusCode::FORBIDDEN,
-                        format!(
-                            "error while removing network: network {key} has active endpoints: {}",
-                            names.join(", ")
-                        ),
-                    ));
-                }
-                let exact =
-                    if text(&network, "/Scope") == "swarm" { text(&network, "/Id") } else { text(&network, "/Name") };
-                self.fleet.delete_network(exact).await?;
-                Ok(wire::empty(StatusCode::NO_CONTENT))
-            }
+            ("DELETE", key, _) => self.remove_network(key).await,
             _ => Err(not_found(&call)),
         }
+    }
+
+    async fn remove_network(&self, key: &str) -> Answer {
+        let mut network = self.find_network(key).await?;
+        let users = users_of(&network);
+        if !users.is_empty() {
+            // The picture follows events: who has just gone may still be in it.
+            self.fleet.refresh_all(users.into_iter().map(|(id, _)| id)).await;
+            network = self.find_network(key).await?;
+        }
+        let users = users_of(&network);
+        if !users.is_empty() {
+            let names: Vec<&str> = users.values().map(|user| text(user, "/Name")).collect();
+            let names = names.join(", ");
+            let message = format!("error while removing network: network {key} has active endpoints: {names}");
+            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+        }
+        let exact = if text(&network, "/Scope") == "swarm" { text(&network, "/Id") } else { text(&network, "/Name") };
+        self.fleet.delete_network(exact).await?;
+        Ok(wire::empty(StatusCode::NO_CONTENT))
     }
 
     /// Every network once: overlays from the manager, others from the nodes, by name.
@@ -162,6 +164,10 @@ impl Docker {
         }
         Ok(wire::answer(StatusCode::OK, &json!({"NetworksDeleted": deleted})))
     }
+}
+
+fn users_of(network: &Value) -> Map<String, Value> {
+    network.get("Containers").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 fn old_enough(filters: &Filters, network: &Value) -> bool {

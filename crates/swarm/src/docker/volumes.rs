@@ -92,7 +92,13 @@ impl Docker {
         if found.is_empty() && !force {
             return Err(no_such(name));
         }
-        let users: BTreeSet<(String, String)> = found.iter().flat_map(|one| self.users(one)).collect();
+        let all_users = || found.iter().flat_map(|one| self.users(one)).collect::<BTreeSet<(String, String)>>();
+        let mut users = all_users();
+        if !users.is_empty() {
+            // The picture follows events: who has just gone (`docker run --rm`) may still be in it.
+            self.fleet.refresh_all(users.into_iter().map(|(_, id)| id)).await;
+            users = all_users();
+        }
         if !users.is_empty() {
             let names: Vec<&str> = users.iter().map(|(name, _)| name.as_str()).collect();
             return Err(Refusal::conflict(format!("remove {name}: volume is in use by {}", names.join(", "))));

@@ -181,18 +181,25 @@ impl Keeper {
         tracing::info!(network = self.settings.network, address = %running.address, "the way into the overlay is open");
         let namespace = Arc::new(namespace);
         self.entered = Some((running, Arc::clone(&namespace)));
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        self.states.send_replace(State::Open(namespace));
+        self.change(State::Open(namespace), true);
         Ok(())
     }
 
     /// The container does not run, or is not the right one: connections made through it are dead, new ones wait.
     fn shut(&mut self, reason: &str) {
-        if self.entered.take().is_some() {
+        let was_open = self.entered.take().is_some();
+        if was_open {
             tracing::warn!(network = self.settings.network, "the way into the overlay is shut: {reason}");
-            self.generation.fetch_add(1, Ordering::Relaxed);
         }
-        self.states.send_replace(State::Shut(reason.to_owned()));
+        self.change(State::Shut(reason.to_owned()), was_open);
+    }
+
+    /// Both change before anybody is told, the state first: who reads the new generation never goes the old way.
+    fn change(&self, state: State, is_another_way: bool) {
+        self.states.send_modify(|current| {
+            *current = state;
+            self.generation.fetch_add(u64::from(is_another_way), Ordering::Relaxed);
+        });
     }
 
     /// Why the door cannot be looked after. One whose container is still there stays open: an engine that does not answer

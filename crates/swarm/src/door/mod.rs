@@ -30,7 +30,7 @@ use std::{
 use async_trait::async_trait;
 use nix::errno::Errno;
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, watch},
     time::timeout,
 };
@@ -46,6 +46,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub trait OverlayDialer: fmt::Debug + Send + Sync + 'static {
     /// Connects within two seconds or says why not.
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream>;
+
+    /// Listens inside the overlay, at the way's own address there. What listened there before [`OverlayDialer::generation`]
+    /// changed is reached by nobody any more.
+    async fn listen(&self, _port: u16) -> io::Result<TcpListener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Waits until [`OverlayDialer::generation`] is another one.
+    async fn moved(&self, _since: u64) {
+        std::future::pending().await
+    }
 
     /// Changes when connections made before lead nowhere any more.
     fn generation(&self) -> u64 {
@@ -175,6 +186,19 @@ impl OverlayDialer for Door {
             self.doubt.notify_one();
         }
         connected
+    }
+
+    async fn listen(&self, port: u16) -> io::Result<TcpListener> {
+        let namespace = match &*self.state.borrow() {
+            State::Open(namespace) => Arc::clone(namespace),
+            State::Shut(reason) => return Err(io::Error::new(io::ErrorKind::NotConnected, reason.clone())),
+        };
+        TcpListener::from_std(namespace.listener(port).await?)
+    }
+
+    async fn moved(&self, since: u64) {
+        // An error is the end of the keeper, which ends with this.
+        let _ = self.state.clone().wait_for(|_| self.generation() != since).await;
     }
 
     fn generation(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     thread,
 };
@@ -20,7 +20,13 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 256;
 const STACK_BYTES: usize = 128 * 1024;
 
-type Question = oneshot::Sender<io::Result<TcpStream>>;
+/// What the thread is asked for.
+enum Question {
+    /// A socket, not connected yet.
+    Socket(oneshot::Sender<io::Result<TcpStream>>),
+    /// A socket that listens at this port.
+    Listener(u16, oneshot::Sender<io::Result<TcpListener>>),
+}
 
 /// A namespace that is entered. The thread ends with it.
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl Namespace {
             // Whoever asked may have gone; then there are no questions either.
             let _ = entered.send(begun);
             if let Some(device) = device {
-                answer(asked, &device);
+                answer(asked, &device, address);
             }
         };
         thread::Builder::new().name("door".to_owned()).stack_size(STACK_BYTES).spawn(inside)?;
@@ -59,9 +65,18 @@ impl Namespace {
 
     /// A socket of the namespace, not connected yet.
     pub(super) async fn socket(&self) -> io::Result<TcpStream> {
+        self.ask(Question::Socket).await
+    }
+
+    /// Listens at a port of the address in the namespace.
+    pub(super) async fn listener(&self, port: u16) -> io::Result<TcpListener> {
+        self.ask(|answer| Question::Listener(port, answer)).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Question) -> io::Result<T> {
         let gone = || io::Error::other("the thread of the namespace ended");
-        let (question, answer) = oneshot::channel();
-        self.questions.send(question).await.map_err(|_| gone())?;
+        let (sender, answer) = oneshot::channel();
+        self.questions.send(question(sender)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -88,11 +103,20 @@ fn enter(pid: u32, address: Ipv4Addr) -> io::Result<OsString> {
         .ok_or_else(|| io::Error::other(format!("process {pid} is not where {address} is")))
 }
 
-fn answer(mut questions: mpsc::Receiver<Question>, device: &OsString) {
+fn answer(mut questions: mpsc::Receiver<Question>, device: &OsString, address: Ipv4Addr) {
     while let Some(question) = questions.blocking_recv() {
         // Who asked may have run out of time.
-        let _ = question.send(make(device));
+        match question {
+            Question::Socket(answer) => drop(answer.send(make(device))),
+            Question::Listener(port, answer) => drop(answer.send(listen(address, port))),
+        }
     }
+}
+
+fn listen(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind((address, port))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// A socket that uses the overlay and nothing else. Engines give such containers a second interface, with the default

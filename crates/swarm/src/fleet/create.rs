@@ -6,8 +6,8 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    Fleet, Member, attach, client::json_request, observe, prepare, prepare::Plan, reschedule::IDENTITY_LABEL,
-    reserve::Reservation,
+    Fleet, Member, attach, belonging, client::json_request, observe, prepare, prepare::Plan,
+    reschedule::IDENTITY_LABEL, reserve::Reservation,
 };
 use crate::{
     model::{Container, CreateContainer, Refusal, View},
@@ -127,16 +127,17 @@ impl Fleet {
         let endpoints = attach::further_endpoints(&mut body);
         attach::spare_buckets(&mut body, |name| self.kept.volume(name));
         let path = format!("/containers/create?name={name}{query}");
-        let created = match post(member, &path, &body).await {
+        let image = &plan.request.image;
+        self.bring_meant(member, image).await?;
+        let created = match make(member, &path, &body, image).await {
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND && is_about_image(&refusal) => {
-                let image = &plan.request.image;
                 if !self.bring_image(member, image).await? {
                     if missing == WhenMissing::Refuse {
                         return Err(refusal);
                     }
                     self.pull_on(member, image, auth).await?;
                 }
-                post(member, &path, &body).await
+                make(member, &path, &body, image).await
             }
             other => other,
         }?;
@@ -145,8 +146,11 @@ impl Fleet {
     }
 }
 
-async fn post(member: &Member, path: &str, body: &Value) -> Result<Value, Refusal> {
-    member.client.call_within(Method::POST, path, Some(body), CREATE_TIMEOUT).await
+/// Creates a container that is only whose the request says.
+async fn make(member: &Member, path: &str, body: &Value, image: &str) -> Result<Value, Refusal> {
+    let mut body = body.clone();
+    belonging::disown(&mut body, &belonging::labels_of(member, image).await?);
+    member.client.call_within(Method::POST, path, Some(&body), CREATE_TIMEOUT).await
 }
 
 fn is_about_image(refusal: &Refusal) -> bool {

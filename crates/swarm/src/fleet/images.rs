@@ -20,8 +20,11 @@ impl Fleet {
         find_image(cache.image_names(), image).map(|image| image.id.clone())
     }
 
-    /// The first healthy node that has an image.
+    /// A healthy node that has an image: what its name means, if nodes differ.
     pub(crate) async fn holder_of(&self, image: &str) -> Option<std::sync::Arc<Member>> {
+        if let Some(meant) = self.holder_of_meant(image) {
+            return Some(meant);
+        }
         let healthy = self.healthy();
         if let Some(known) = healthy.iter().find(|member| Self::image_on(member, image).is_some()) {
             return Some(known.clone());
@@ -72,11 +75,13 @@ impl Fleet {
         }
         pull(member, image, auth).await?;
         member.refresh_images().await?;
+        self.note_image(member, image);
         self.publish();
         Ok(())
     }
 
-    /// Pulls an image on all healthy nodes, also where an older one of that name is.
+    /// Pulls an image on all healthy nodes, also where an older one of that name is. Where it fails, the others' is brought
+    /// before a container is made of it.
     pub(crate) async fn pull_everywhere(&self, image: &str, auth: Option<&str>) -> Result<(), Refusal> {
         let members = self.some_healthy()?;
         let pulls = members.iter().map(|member| async {
@@ -88,8 +93,13 @@ impl Fleet {
             pulled.map_err(|refusal| Refusal::new(refusal.status, format!("{}: {}", member.name, refusal.message)))
         });
         let results: Vec<Result<(), Refusal>> = join_all(pulls).await;
+        if let Some((member, _)) = members.iter().zip(&results).find(|(_, result)| result.is_ok()) {
+            self.note_image(member, image);
+        }
         self.publish();
-        results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+        let failed: Vec<Refusal> = results.into_iter().filter_map(Result::err).collect();
+        let words: Vec<&str> = failed.iter().map(|refusal| refusal.message.as_str()).collect();
+        failed.first().map_or(Ok(()), |first| Err(Refusal::new(first.status, words.join("; "))))
     }
 }
 
@@ -97,7 +107,7 @@ impl Fleet {
 const SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Streams an image from node to node.
-async fn copy(from: &Member, to: &Member, image: &str) -> Result<(), Refusal> {
+pub(super) async fn copy(from: &Member, to: &Member, image: &str) -> Result<(), Refusal> {
     tracing::info!(from = from.name, to = to.name, image, "an image is copied");
     let saved = from.client.send(json_request(Method::GET, &format!("/images/{image}/get"), None)?).await?;
     let saved = from.client.accepted(saved).await?;
@@ -153,20 +163,29 @@ pub(crate) fn split_tag(image: &str) -> (&str, &str) {
 
 /// An image by name, with or without tag, or by a beginning of its id.
 pub(crate) fn find_image<'a>(images: &'a [Image], wanted: &str) -> Option<&'a Image> {
-    let short = familiar(wanted);
-    let named = if short.contains('@') {
-        short.to_owned()
-    } else {
-        let (name, tag) = split_tag(short);
-        format!("{name}:{tag}")
-    };
-    let by_name = images.iter().find(|image| image.tags.iter().any(|tag| familiar(tag) == named));
+    let by_name = find_by_name(images, wanted);
     by_name.or_else(|| {
         let digits = wanted.strip_prefix("sha256:").unwrap_or(wanted);
         let hexadecimal = digits.len() >= 4 && digits.chars().all(|digit| digit.is_ascii_hexdigit());
         let begins = |image: &&Image| image.id.strip_prefix("sha256:").unwrap_or(&image.id).starts_with(digits);
         images.iter().find(|image| hexadecimal && begins(image))
     })
+}
+
+/// An image by name, with or without tag.
+pub(super) fn find_by_name<'a>(images: &'a [Image], wanted: &str) -> Option<&'a Image> {
+    let named = full_name(wanted);
+    images.iter().find(|image| image.tags.iter().any(|tag| familiar(tag) == named))
+}
+
+/// A name with its tag, and without what Docker adds to short ones.
+pub(super) fn full_name(image: &str) -> String {
+    let short = familiar(image);
+    if short.contains('@') {
+        return short.to_owned();
+    }
+    let (name, tag) = split_tag(short);
+    format!("{name}:{tag}")
 }
 
 /// A name without what Docker adds to short ones.

@@ -18,6 +18,10 @@ use crate::model::Refusal;
 
 /// Most containers that are remembered as replaced.
 const REPLACED_MAX: usize = 100_000;
+/// Most volumes that wait to be removed from nodes that are away; beyond, the oldest are forgotten.
+const REMOVED_MAX: usize = 10_000;
+/// Most names of images whose meaning is kept.
+const IMAGES_MAX: usize = 10_000;
 /// Most volumes that are kept.
 const VOLUMES_MAX: usize = 4096;
 
@@ -27,6 +31,10 @@ pub(crate) struct Kept {
     moving_path: PathBuf,
     replaced_path: PathBuf,
     replaced: Mutex<BTreeMap<String, String>>,
+    images_path: PathBuf,
+    images: Mutex<BTreeMap<String, String>>,
+    removed_path: PathBuf,
+    removed: Mutex<Vec<(String, String)>>,
     volumes: Mutex<BTreeMap<String, Value>>,
 }
 
@@ -42,7 +50,13 @@ impl Kept {
         let volumes_dir = Path::new(state_dir).join("volumes");
         let volumes = read_volumes(&volumes_dir);
         let replaced_path = Path::new(state_dir).join("replaced.json");
+        let removed_path = Path::new(state_dir).join("removed-volumes.json");
+        let images_path = Path::new(state_dir).join("images.json");
         Self {
+            images: Mutex::new(read_or_empty(&images_path)),
+            images_path,
+            removed: Mutex::new(read_or_empty(&removed_path)),
+            removed_path,
             volumes_dir,
             volumes: Mutex::new(volumes),
             moving_path: Path::new(state_dir).join("moving.json"),
@@ -71,6 +85,51 @@ impl Kept {
             let text = json!(fresh).to_string();
             write(&self.replaced_path, &text).map_err(|error| unwritable(&self.replaced_path, &error))?;
             *replaced = fresh;
+        }
+        Ok(())
+    }
+
+    /// Id of the image that a name (with its tag) means.
+    pub(crate) fn image(&self, name: &str) -> Option<String> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+    /// Keeps what a name means; `None`: nothing any more.
+    pub(crate) fn put_image(&self, name: &str, id: Option<&str>) -> Result<(), Refusal> {
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if images.get(name).map(String::as_str) == id {
+            return Ok(());
+        }
+        let mut fresh = images.clone();
+        match id {
+            Some(id) => drop(fresh.insert(name.to_owned(), id.to_owned())),
+            None => drop(fresh.remove(name)),
+        }
+        while fresh.len() > IMAGES_MAX {
+            let Some(other) = fresh.keys().find(|other| *other != name).cloned() else { break };
+            fresh.remove(&other);
+        }
+        write(&self.images_path, &json!(fresh).to_string()).map_err(|error| unwritable(&self.images_path, &error))?;
+        *images = fresh;
+        Ok(())
+    }
+
+    /// Volumes that were removed while a node was away: (node, volume), the oldest first.
+    pub(crate) fn removed_volumes(&self) -> Vec<(String, String)> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Changes which volumes are still to be removed from nodes that are away.
+    pub(crate) fn change_removed(&self, change: impl FnOnce(&mut Vec<(String, String)>)) -> Result<(), Refusal> {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = removed.clone();
+        change(&mut fresh);
+        if let Some(beyond) = fresh.len().checked_sub(REMOVED_MAX).filter(|beyond| *beyond > 0) {
+            tracing::warn!(beyond, "volumes that wait to be removed from nodes that are away are forgotten");
+            fresh.drain(..beyond);
+        }
+        if fresh != *removed {
+            let text = json!(fresh).to_string();
+            write(&self.removed_path, &text).map_err(|error| unwritable(&self.removed_path, &error))?;
+            *removed = fresh;
         }
         Ok(())
     }

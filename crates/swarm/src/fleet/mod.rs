@@ -5,10 +5,13 @@
 //! that users see is an immutable [`View`], replaced on every change.
 
 mod attach;
+mod belonging;
 mod cache;
 mod client;
 mod create;
 mod drain;
+#[cfg(test)]
+mod engine_tests;
 mod engines;
 mod exec;
 mod images;
@@ -24,6 +27,9 @@ mod room;
 mod sockets;
 mod status;
 mod swarm;
+mod tags;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -38,6 +44,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream};
 use sampan_agents::master::MasterConfig;
 use tokio::{
     sync::{Notify, watch},
@@ -64,6 +71,8 @@ use crate::model::{Container, NodeHealth, Refusal, View, labels};
 const MANAGER_SOCKET: &str = "/var/run/docker.sock";
 /// Changes within this time are published together.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(10);
+/// Containers that are looked at at the same time.
+const LOOKS_MAX: usize = 8;
 
 /// The engines of a cluster.
 #[derive(Debug)]
@@ -89,6 +98,8 @@ pub struct Fleet {
     samples: Mutex<usage::Samples>,
     /// Definitions of volumes of plug-ins and of containers that move, on disk.
     kept: kept::Kept,
+    /// Held while volumes are removed that were removed while a node was away: none is made meanwhile.
+    late: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -123,6 +134,7 @@ impl Fleet {
             execs: Mutex::default(),
             samples: Mutex::default(),
             kept: kept::Kept::open(&config.state_dir),
+            late: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -230,6 +242,19 @@ impl Fleet {
     /// The present picture.
     pub(crate) fn current(&self) -> Arc<View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at containers again, each at its node, and publishes what is seen: events that are on their way are not waited
+    /// for.
+    pub(crate) async fn refresh_all(&self, ids: impl IntoIterator<Item = String>) {
+        let located = ids.into_iter().filter_map(|id| self.locate(&id).ok());
+        let looks = located.map(|(container, member)| async move {
+            if let Err(error) = member.refresh(&container.id).await {
+                tracing::debug!(node = member.name, error = error.message, "a container could not be looked at");
+            }
+        });
+        stream::iter(looks).buffer_unordered(LOOKS_MAX).collect::<Vec<()>>().await;
+        self.publish();
     }
 
     /// Looks at one container again and publishes what is seen: after this the picture shows what was just done.

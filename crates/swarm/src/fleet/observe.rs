@@ -9,6 +9,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::belonging;
 use crate::model::{Container, ContainerState, labels};
 
 /// Label in which the number of processors reserved by `-c` is kept; the engine itself gets a weight.
@@ -48,7 +49,7 @@ pub(crate) fn container(node: &str, inspect: Arc<Value>) -> Option<Container> {
     if id.is_empty() {
         return None;
     }
-    let labels = string_map(inspect.pointer("/Config/Labels"));
+    let labels = belonging::without_disowned(string_map(inspect.pointer("/Config/Labels")));
     let host_config = &inspect["HostConfig"];
     Some(Container {
         id,

@@ -24,6 +24,13 @@ impl Fleet {
         let members = self.some_healthy()?;
         let name = text(body, "/Name").to_owned();
         let plug_in = !matches!(text(body, "/Driver"), "" | LOCAL_DRIVER);
+        {
+            let _turn = self.late.lock().await;
+            join_all(members.iter().map(|member| self.remove_late(member))).await;
+            // What could not be removed is wanted again now.
+            let present = |node: &String| members.iter().any(|member| member.name == *node);
+            self.kept.change_removed(|removed| removed.retain(|(node, volume)| *volume != name || !present(node)))?;
+        }
         let before: Vec<bool> = members.iter().map(|member| has_volume(member, &name)).collect();
         let made = join_all(members.iter().map(|member| create_on(member, body))).await;
         let failed = made.iter().position(Result::is_err);
@@ -55,6 +62,8 @@ impl Fleet {
             None => self.some_healthy()?,
         };
         let kept = node.is_none().then(|| self.kept.volume(name)).flatten();
+        // A volume of a plug-in is the cluster's, and every node knows it; a node's own is removed where it is, or not at all.
+        let noted = if kept.is_some() { self.note_absent(name, &members)? } else { Vec::new() };
         if kept.is_some() {
             // Forgotten first: else a node that is repaired this moment would get it again.
             self.kept.remove_volume(name)?;
@@ -70,11 +79,57 @@ impl Fleet {
                     if let Some(body) = &kept {
                         self.kept.put_volume(name, body)?;
                     }
+                    self.kept.change_removed(|removed| removed.retain(|late| !noted.contains(late)))?;
                     return Err(refusal);
                 }
             }
         }
         if found { Ok(()) } else { Err(Refusal::missing(format!("get {name}: no such volume"))) }
+    }
+
+    /// Notes that a plug-in's volume is to be removed from nodes that are away when they are back; answers what is new of
+    /// that.
+    fn note_absent(&self, name: &str, present: &[Arc<Member>]) -> Result<Vec<(String, String)>, Refusal> {
+        let mut absent = self.members();
+        absent.retain(|member| present.iter().all(|one| one.name != member.name));
+        let mut noted: Vec<_> = absent.iter().map(|member| (member.name.clone(), name.to_owned())).collect();
+        let waiting = self.kept.removed_volumes();
+        noted.retain(|late| !waiting.contains(late));
+        self.kept.change_removed(|removed| removed.extend(noted.iter().cloned()))?;
+        Ok(noted)
+    }
+
+    /// Removes from a node what was removed while it was away; `false` when something is left. Whoever calls holds `late`.
+    async fn remove_late(&self, member: &Member) -> bool {
+        let late = self.kept.removed_volumes().into_iter().filter(|(node, _)| *node == member.name);
+        let mut well = true;
+        for (node, name) in late {
+            let outcome = remove_on(member, &name, false).await;
+            let used = !self.users_of(&name, Some(&node)).is_empty();
+            match outcome {
+                Ok(()) => {
+                    tracing::info!(node, volume = name, "a volume was removed that had been while its node was away")
+                }
+                Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {}
+                // Somebody has taken it into use again.
+                Err(refusal) if refusal.status == StatusCode::CONFLICT && used => {
+                    tracing::warn!(
+                        node,
+                        volume = name,
+                        error = refusal.message,
+                        "a volume that was removed stays on a node"
+                    );
+                }
+                Err(refusal) => {
+                    tracing::warn!(node, volume = name, error = refusal.message, "a removed volume is still on a node");
+                    well = false;
+                    continue;
+                }
+            }
+            let forgotten = self.kept.change_removed(|all| all.retain(|one| *one != (node.clone(), name.clone())));
+            well &= forgotten.is_ok();
+        }
+        well
     }
 
     /// Containers that use a volume: (name, id); of one node or of all.
@@ -101,10 +156,17 @@ impl Fleet {
         }
     }
 
-    async fn volumes_round(&self) -> bool {
+    pub(super) async fn volumes_round(&self) -> bool {
         let mut well = true;
+        let members = self.members();
+        let known = |node: &String| members.iter().any(|member| member.name == *node);
+        if let Err(error) = self.kept.change_removed(|removed| removed.retain(|(node, _)| known(node))) {
+            tracing::error!(error = error.message, "volumes that were removed are not kept");
+        }
         let kept = self.kept.all_volumes();
         for member in self.healthy() {
+            let _turn = self.late.lock().await;
+            well &= self.remove_late(&member).await;
             let have: BTreeSet<String> = names(&member);
             for body in kept.iter().filter(|body| !have.contains(text(body, "/Name"))) {
                 if let Err(error) = create_on(&member, body).await {

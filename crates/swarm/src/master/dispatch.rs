@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use super::{internal, listen::Caller};
 use crate::{
     apps::{self, Apps},
-    docker::{self, Docker},
+    docker::{
+        self, Docker,
+        finish::{self, Finisher},
+    },
     fleet::{
         Fleet,
         wire::{self, Body},
@@ -24,12 +27,13 @@ pub(crate) struct Master {
     pub(crate) apps: Arc<Apps>,
     pub(crate) status: watch::Sender<MasterStatus>,
     docker: Docker,
+    finisher: Finisher,
 }
 
 impl Master {
     pub(crate) fn new(fleet: Arc<Fleet>, apps: Arc<Apps>) -> Self {
         let docker = Docker::new(fleet.clone());
-        Self { fleet, apps, docker, status: watch::Sender::new(MasterStatus::default()) }
+        Self { fleet, apps, docker, status: watch::Sender::new(MasterStatus::default()), finisher: Finisher::default() }
     }
 
     /// Answers a request; there is no request without an answer.
@@ -67,7 +71,12 @@ impl Master {
             let rest = rest.to_owned();
             let (parts, body) = without_version(request, &rest)?.into_parts();
             let body = wire::read_up_to(body, apps::BODY_BYTES_MAX).await?;
-            return Ok(self.apps.handle(&parts, body).await.map(wire::full_body));
+            if !finish::changes(&parts.method) {
+                return Ok(self.apps.handle(&parts, body).await.map(wire::full_body));
+            }
+            let apps = self.apps.clone();
+            let answer = self.finisher.run(async move { apps.handle(&parts, body).await });
+            return Ok(answer.await?.map(wire::full_body));
         }
         self.docker.answer(version, request).await
     }

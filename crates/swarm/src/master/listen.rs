@@ -21,13 +21,17 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{MasterError, dispatch::Master};
+use super::{
+    MasterError,
+    dispatch::Master,
+    strangers::{Stranger, Strangers},
+};
 use crate::fleet::tls;
 
 /// Connections of users and routers at the same time; streams such as logs hold theirs for long.
 const CONNECTIONS_MAX: usize = 4096;
-/// Handshakes at the same time.
-const HANDSHAKES_MAX: usize = 128;
+/// Connections that have not shown a certificate yet, at the same time; beyond, the oldest goes.
+const STRANGERS_MAX: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADERS_MAX: usize = 100;
@@ -98,13 +102,12 @@ async fn renew(mut settings: watch::Receiver<Arc<MasterConfig>>, current: Arc<Rw
 
 async fn accept(listener: TcpListener, tls: Arc<RwLock<tls::Endpoint>>, master: Arc<Master>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let strangers = Strangers::new(STRANGERS_MAX);
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let (tls, handshakes, master) = (tls.clone(), handshakes.clone(), master.clone());
-                tokio::spawn(greet(stream, peer, tls, handshakes, permit, master));
+                tokio::spawn(greet(stream, peer, tls.clone(), strangers.take_in(), permit, master.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -119,12 +122,11 @@ async fn greet(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Arc<RwLock<tls::Endpoint>>,
-    handshakes: Arc<Semaphore>,
+    stranger: Stranger,
     _permit: OwnedSemaphorePermit,
     master: Arc<Master>,
 ) {
     let shaken = time::timeout(HANDSHAKE_TIMEOUT, async {
-        let _turn = handshakes.acquire().await.map_err(io::Error::other)?;
         crate::fleet::watch_peer(&stream)?;
         let (config, users) = {
             let tls = tls.read().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +136,15 @@ async fn greet(
         let caller = if is_user(&stream, &*users) { Caller::User } else { Caller::Router(peer.ip()) };
         Ok::<_, io::Error>((stream, caller))
     });
-    match shaken.await {
+    let shaken = tokio::select! {
+        shaken = shaken => shaken,
+        () = stranger.turned_away() => {
+            tracing::debug!(%peer, "a connection that said nothing made room for others");
+            return;
+        }
+    };
+    drop(stranger);
+    match shaken {
         Ok(Ok((stream, caller))) => converse(stream, caller, master).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
         Err(_) => tracing::debug!(%peer, "a handshake took too long"),

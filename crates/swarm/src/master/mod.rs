@@ -8,6 +8,7 @@ mod dispatch;
 mod internal;
 mod listen;
 mod settings;
+mod strangers;
 #[cfg(test)]
 mod tests;
 

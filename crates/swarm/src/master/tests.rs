@@ -79,11 +79,9 @@ async fn ask(
     status.map(|status| (status, answer)).ok_or_else(|| std::io::Error::other("no answer"))
 }
 
-#[tokio::test]
-async fn certificates_decide_what_is_open() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let (cluster, engines, foreign) = (authority(dir, "cluster"), authority(dir, "engines"), authority(dir, "foreign"));
+/// An endpoint, its own files, and the authorities of users and of engines.
+async fn endpoint(dir: &Path) -> (SocketAddr, TlsFiles, Authority, Authority) {
+    let (cluster, engines) = (authority(dir, "cluster"), authority(dir, "engines"));
     let own = certificate(dir, "master", &cluster, "cluster.pem", false);
     let path = dir.join("master.json");
     std::fs::write(&path, serde_json::to_vec(&config(dir, own.clone())).unwrap()).unwrap();
@@ -100,7 +98,27 @@ async fn certificates_decide_what_is_open() {
     let endpoint = Endpoint::open_at(settings, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = endpoint.address().unwrap();
     tokio::spawn(endpoint.serve(master));
+    (address, own, cluster, engines)
+}
 
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, own, cluster, _) = endpoint(dir.path()).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let user = certificate(dir.path(), "user", &cluster, "cluster.pem", false);
+    assert_eq!(ask(address, Some(&user), &own, "/_ping").await.unwrap().0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn certificates_decide_what_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (address, own, cluster, engines) = endpoint(dir).await;
+    let foreign = authority(dir, "foreign");
     let user = certificate(dir, "user", &cluster, "cluster.pem", false);
     let router = certificate(dir, "router", &engines, "cluster.pem", false);
     let stranger = certificate(dir, "stranger", &foreign, "cluster.pem", false);

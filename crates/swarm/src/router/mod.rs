@@ -57,8 +57,10 @@ use crate::{
 
 /// How often connections that waited too long, and backends that are to be tried again, are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-/// Name of the door's container.
-const DOOR_NAME: &str = "sampan-router";
+/// Name of the door's container on every node; inside the overlay it resolves to all of them.
+pub(crate) const DOOR_NAME: &str = "sampan-router";
+/// Port of HTTP inside the overlay, beside that of the nodes.
+const INSIDE_PORT: u16 = 80;
 
 /// Why a router does not run.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +138,13 @@ pub async fn run_until(config_path: &Path, stop: CancellationToken) -> Result<()
     tracing::info!(%address, node = settings.node, "the router takes requests");
     tokio::join!(
         server::serve(http, address, Arc::clone(&plane), stop.clone()),
+        server::serve_inside(INSIDE_PORT, Arc::clone(&plane), stop.clone()),
+        async {
+            // Also at the port of the nodes, as it was before containers were led inside.
+            if settings.http_port != INSIDE_PORT {
+                server::serve_inside(settings.http_port, Arc::clone(&plane), stop.clone()).await;
+            }
+        },
         status::serve(socket_bound, sources, stop.clone()),
         tables,
         installer.mend(stop.clone()),

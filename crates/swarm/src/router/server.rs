@@ -108,6 +108,47 @@ pub(super) async fn accept_while_open(
     }
 }
 
+/// Serves containers until `stop`: inside the overlay, at this port of the door's own address, which their names for routes
+/// resolve to. Nothing to do where there is no door.
+pub(super) async fn serve_inside(port: u16, plane: Arc<Plane>, stop: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = plane.dialer().opened() => {}
+            () = stop.cancelled() => break,
+        }
+        let generation = plane.dialer().generation();
+        let listener = match plane.dialer().listen(port).await {
+            Ok(listener) => listener,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
+            Err(error) => {
+                tracing::warn!(port, %error, "cannot be opened inside the overlay yet");
+                sleep(BIND_RETRY).await;
+                continue;
+            }
+        };
+        tracing::info!(port, "the router takes requests inside the overlay");
+        let end = stop.child_token();
+        let accepted = |stream, peer: SocketAddr, permit| {
+            let connection = connection(stream, peer.ip(), Arc::clone(&plane), end.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        };
+        tokio::select! {
+            () = accept(&listener, &permits, accepted) => {}
+            () = plane.dialer().moved(generation) => {}
+            () = stop.cancelled() => {}
+        }
+        end.cancel();
+    }
+    connections.close();
+    // What is left then is cut, as outside.
+    let _ = timeout(STOP_GRACE, connections.wait()).await;
+}
+
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,

@@ -42,10 +42,22 @@ pub(crate) fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A free port. Others may take it before it is used; nobody here does.
+/// A free port, below those that the system gives to connections and to listeners that ask for any port; each one is
+/// given to one test of this process.
 pub(crate) async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let start = std::process::id() as usize * 97;
+    for _ in 0..FREE_PORTS.len() {
+        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % FREE_PORTS.len();
+        let port = FREE_PORTS.start + offset as u16;
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port in {FREE_PORTS:?}");
 }
+
+const FREE_PORTS: std::ops::Range<u16> = 18_000..29_000;
 
 /// A container of the tests. Cut when dropped.
 pub(crate) struct Container {

@@ -1,9 +1,15 @@
 //! Everything about a CreateCluster request that can be decided without looking at records.
 
-use sampan_store::model::{Addon, ClusterType, ControlPlaneOptions, Fault, MaintenanceWindow, Outcome, ProxyMode, Tag};
+use sampan_store::model::{
+    Addon, ClusterType, ControlPlaneOptions, Fault, MaintenanceWindow, Outcome, Parameters, ProxyMode, Tag,
+};
 use serde_json::Value;
 
-use super::{create::ClusterCreate, recorded};
+use super::{
+    create::ClusterCreate,
+    masters::{self, Masters, PRO, ZoneWorkers},
+    recorded,
+};
 use crate::service::{
     RequestContext, Settings, addon,
     change::Notice,
@@ -37,6 +43,10 @@ pub(super) struct Checked {
     pub(super) addons: Vec<Addon>,
     pub(super) maintenance_window: Option<MaintenanceWindow>,
     pub(super) timeout_minutes: u32,
+    /// Of a dedicated cluster.
+    pub(super) masters: Option<Masters>,
+    /// Workers of the first pool, where the request gives them by zones.
+    pub(super) zone_workers: Vec<ZoneWorkers>,
     /// The first is the default pool.
     pub(super) pools: Vec<NewPool>,
     pub(super) request: Value,
@@ -51,7 +61,7 @@ pub(super) fn check(settings: &Settings, ctx: &RequestContext, input: &ClusterCr
     let cluster_type = cluster_type(input)?;
     let region_id = fields::given(&input.region_id).unwrap_or(&ctx.region_id);
     fields::region("region_id", region_id)?;
-    let spec = spec(input)?;
+    let spec = spec(input, cluster_type)?;
     let version = version::resolve(settings, input.kubernetes_version.as_deref())?;
     if let Some(asked) = &version.instead_of {
         notices.push(Notice::new(
@@ -62,7 +72,10 @@ pub(super) fn check(settings: &Settings, ctx: &RequestContext, input: &ClusterCr
             ),
         ));
     }
-    let (vpc_id, vswitch_ids, zones) = network(input)?;
+    let is_dedicated = cluster_type == ClusterType::Kubernetes;
+    let (vpc_id, vswitch_ids, zones) = network(input, region_id, is_dedicated)?;
+    let masters = if is_dedicated { Some(masters::check(settings, &input.masters)?) } else { None };
+    let zone_workers = masters::zone_workers(input)?;
     fields::tags("tags", &input.tags, 64)?;
     let addons = addon::settle(settings, &input.addons)?;
     notices.extend(addons.notices);
@@ -76,10 +89,13 @@ pub(super) fn check(settings: &Settings, ctx: &RequestContext, input: &ClusterCr
     let pools = pools(settings, input)?;
     let mut request = input.request.clone();
     node_pool::mask_secrets(&mut request);
-    notices.extend(recorded::check(&request)?);
+    notices.extend(recorded::check(&request, is_dedicated)?);
     for pool in &pools {
         // The runtime of the whole cluster was said above.
         notices.extend(pool.notices.iter().filter(|n| !notices.contains(n)).cloned().collect::<Vec<_>>());
+    }
+    if let Some(masters) = &masters {
+        notices.extend(masters.notices.iter().filter(|n| !notices.contains(n)).cloned().collect::<Vec<_>>());
     }
     notices.extend(Notice::unknown_fields(&input.unknown_fields));
     Ok(Checked {
@@ -101,6 +117,8 @@ pub(super) fn check(settings: &Settings, ctx: &RequestContext, input: &ClusterCr
         addons: addons.addons,
         maintenance_window,
         timeout_minutes: fields::number("timeout_mins", input.timeout_mins.unwrap_or(60), 1..=1440)?,
+        masters,
+        zone_workers,
         pools,
         request,
         notices,
@@ -111,31 +129,48 @@ fn cluster_type(input: &ClusterCreate) -> Outcome<ClusterType> {
     let unsupported = |field: &str, value: &str| {
         Err(Fault::invalid(
             field,
-            format!("{field} {value:?} is not supported by this release; it makes ManagedKubernetes clusters"),
+            format!(
+                "{field} {value:?} is not supported by this release; it makes ManagedKubernetes and Kubernetes clusters"
+            ),
         ))
     };
-    match fields::required("cluster_type", input.cluster_type.as_deref())? {
-        "ManagedKubernetes" => {}
+    let cluster_type = match fields::required("cluster_type", input.cluster_type.as_deref())? {
+        "ManagedKubernetes" => ClusterType::ManagedKubernetes,
+        "Kubernetes" => ClusterType::Kubernetes,
         other => return unsupported("cluster_type", other),
-    }
+    };
     match fields::given(&input.profile).unwrap_or("Default") {
-        "Default" => Ok(ClusterType::ManagedKubernetes),
+        "Default" => Ok(cluster_type),
         other => unsupported("profile", other),
     }
 }
 
-fn spec(input: &ClusterCreate) -> Outcome<String> {
+/// Dedicated clusters have none; clients that know only managed ones send the default.
+fn spec(input: &ClusterCreate, cluster_type: ClusterType) -> Outcome<String> {
     let spec = fields::given(&input.cluster_spec).unwrap_or("ack.standard");
-    fields::one_of("cluster_spec", spec, &["ack.standard", "ack.pro.small"])?;
-    Ok(spec.to_owned())
+    fields::one_of("cluster_spec", spec, &["ack.standard", PRO])?;
+    match cluster_type {
+        ClusterType::Kubernetes if spec == PRO => Err(Fault::invalid(
+            "cluster_spec",
+            "cluster_spec ack.pro.small is for managed clusters; a dedicated one has as many masters as master_count says",
+        )),
+        ClusterType::Kubernetes => Ok(String::new()),
+        _ => Ok(spec.to_owned()),
+    }
 }
 
 /// VPC, vSwitches and zones; VPC and vSwitches are given both or neither.
-fn network(input: &ClusterCreate) -> Outcome<(Option<String>, Vec<String>, Vec<String>)> {
+fn network(
+    input: &ClusterCreate,
+    region_id: &str,
+    is_dedicated: bool,
+) -> Outcome<(Option<String>, Vec<String>, Vec<String>)> {
     let vpc_id = fields::given(&input.vpc_id).map(str::to_owned);
     let vswitch_ids = node_pool::without_repetition(&input.vswitch_ids);
     let workers = node_pool::without_repetition(&input.workers.vswitch_ids);
     let vswitch_ids = if vswitch_ids.is_empty() { workers } else { vswitch_ids };
+    let masters = node_pool::without_repetition(&input.masters.options.vswitch_ids);
+    let vswitch_ids = if vswitch_ids.is_empty() && is_dedicated { masters } else { vswitch_ids };
     if let Some(id) = &vpc_id {
         fields::resource_id("vpcid", id)?;
         if vswitch_ids.is_empty() {
@@ -161,9 +196,13 @@ fn network(input: &ClusterCreate) -> Outcome<(Option<String>, Vec<String>, Vec<S
             format!("vswitch_ids: {} vSwitches are given; 1 to 5 are allowed", vswitch_ids.len()),
         ));
     }
-    let zones = node_pool::without_repetition(&input.zone_ids);
+    let mut zones = node_pool::without_repetition(&input.zone_ids);
     for zone in &zones {
-        fields::region("zone_ids", zone)?;
+        refuse_foreign_zone(zone, region_id)?;
+    }
+    if is_dedicated && zones.is_empty() && vswitch_ids.is_empty() {
+        // Masters shall not share one.
+        zones = ["a", "b", "c"].map(|letter| format!("{region_id}-{letter}")).into();
     }
     if zones.len() > 5 {
         return Err(Fault::invalid(
@@ -172,6 +211,20 @@ fn network(input: &ClusterCreate) -> Outcome<(Option<String>, Vec<String>, Vec<S
         ));
     }
     Ok((vpc_id, vswitch_ids, zones))
+}
+
+/// A region's zones are named after it.
+fn refuse_foreign_zone(zone: &str, region_id: &str) -> Outcome<()> {
+    fields::region("zone_ids", zone)?;
+    let suffix = zone.strip_prefix(region_id).and_then(|rest| rest.strip_prefix('-'));
+    if suffix.is_some_and(|suffix| (1..=2).contains(&suffix.len()) && suffix.bytes().all(|b| b.is_ascii_alphanumeric()))
+    {
+        return Ok(());
+    }
+    Err(Fault::invalid(
+        "zone_ids",
+        format!("zone_ids: the region {region_id} has no zone {zone:?}; its zones are {region_id}-a, {region_id}-b, …"),
+    ))
 }
 
 fn security_group(input: &ClusterCreate) -> Outcome<Option<String>> {
@@ -207,6 +260,8 @@ fn control_plane(input: &ClusterCreate) -> Outcome<ControlPlaneOptions> {
         timezone: timezone.map(str::to_owned),
         // The secret's name has the cluster's id in it.
         user_ca_secret: None,
+        parameters: Parameters::new(),
+        parameter_change: None,
     })
 }
 

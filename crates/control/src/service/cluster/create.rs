@@ -1,14 +1,15 @@
 //! CreateCluster: the whole cluster is recorded in one transaction, with every address it will ever need at the start.
 
 use sampan_store::model::{
-    Addon, Cluster, ClusterNetwork, ClusterState, Fault, Level, MaintenanceWindow, Outcome, Setting, Tag, TaskType,
-    VSwitch, Vpc, new_cluster_id, new_resource_id, new_task_id,
+    Addon, Cluster, ClusterNetwork, ClusterState, Fault, Level, Machine, MaintenanceWindow, NodePool, Outcome, Setting,
+    Tag, TaskType, VSwitch, Vpc, new_cluster_id, new_resource_id, new_task_id,
 };
 use serde_json::Value;
 
 use super::{
     ClusterTask,
     check::{self, Checked},
+    masters::{self, MastersWanted, ZoneWanted, ZoneWorkers},
     site::Site,
 };
 use crate::service::{
@@ -88,6 +89,10 @@ pub struct ClusterCreate {
     pub deletion_protection: Option<bool>,
     /// `maintenance_window`.
     pub maintenance_window: Option<MaintenanceWindow>,
+    /// The `master_…` fields of a dedicated cluster.
+    pub masters: MastersWanted,
+    /// `vswitch_id_a`, …: the cluster's zones, if it is described by them.
+    pub zones: Vec<ZoneWanted>,
     /// `num_of_nodes`.
     pub num_of_nodes: Option<i64>,
     /// The `worker_…` fields, `runtime`, `taints`, `key_pair`, ….
@@ -108,6 +113,8 @@ impl Service {
     /// # Errors
     /// InvalidParameter and MissingParameter of what is wrong, QuotaExceeded, Unavailable when addresses are used up.
     pub async fn cluster_create(&self, ctx: &RequestContext, input: &ClusterCreate) -> Outcome<ClusterTask> {
+        let plain = masters::without_zones(input);
+        let input = &*plain;
         let checked = check::check(&self.settings, ctx, input)?;
         if let Some(pem) = &checked.user_ca {
             crate::kubernetes::user_ca::parse(pem, self.now())?;
@@ -147,7 +154,11 @@ impl Service {
         refuse_taken_name(change, &checked.name)?;
         let site = Site {
             vpc_field: "vpcid",
-            vswitch_field: "vswitch_ids",
+            vswitch_field: if input.vswitch_ids.is_empty() && !checked.vswitch_ids.is_empty() {
+                "master_vswitch_ids"
+            } else {
+                "vswitch_ids"
+            },
             region_id: &checked.region_id,
             vpc_id: checked.vpc_id.as_deref(),
             vswitch_ids: &checked.vswitch_ids,
@@ -160,11 +171,15 @@ impl Service {
         for pool in &checked.pools {
             change.ensure_vswitches(&self.settings, &pool.vswitch_field, home, &pool.options.vswitch_ids)?;
         }
+        let masters = checked.masters.as_ref();
+        if let Some(masters) = masters {
+            change.ensure_vswitches(&self.settings, "master_vswitch_ids", home, &masters.vswitch_ids)?;
+        }
         let wishes = RangeWishes {
             pods: fields::given(&input.container_cidr),
             services: fields::given(&input.service_cidr),
             node_mask: input.node_cidr_mask,
-            nodes,
+            nodes: nodes + masters.map_or(0, |masters| masters.count),
         };
         let ranges = cidr::plan(&wishes, &taken_in(change, &vpc))?;
         let (cluster_id, task_id) = (new_cluster_id(), new_task_id());
@@ -256,6 +271,7 @@ impl Service {
             instance_deletion_protection: false,
             addons: checked.addons.clone(),
             maintenance_window: checked.maintenance_window.clone(),
+            autoscaling: None,
             resource_group_id: fields::given(&input.resource_group_id).unwrap_or_default().to_owned(),
             runtime_requested: fields::given(&input.workers.runtime).map(str::to_owned),
             timeout_minutes: checked.timeout_minutes,
@@ -264,15 +280,23 @@ impl Service {
             deletion: None,
             request: checked.request.clone(),
             first_running: None,
+            upgrade: None,
+            power: None,
+            restore: None,
+            restores: 0,
+            conditions: Vec::new(),
         };
         change.create(&cluster);
         cluster
     }
 
-    /// The control plane's machine, the pools and their machines; answers the workers' ids.
+    /// The control plane's machines, the pools and their machines; answers the ids of those that are nodes.
     fn plan_machines(&self, change: &mut Change<'_>, checked: &Checked, cluster: &Cluster) -> Outcome<Vec<String>> {
-        change.add_control_plane(&self.settings, cluster)?;
         let mut workers = Vec::new();
+        match &checked.masters {
+            Some(masters) => workers.extend(change.add_masters(cluster, masters)?),
+            None => change.add_hidden_control_plane(&self.settings, cluster)?,
+        }
         for (index, new) in checked.pools.iter().enumerate() {
             let pool = change.add_pool(cluster, new, new.options.vswitch_ids.clone(), index == 0);
             let vswitch_ids = pool_vswitches(cluster, new);
@@ -284,7 +308,11 @@ impl Service {
                 source: "ess",
                 field: &new.vswitch_field,
             };
-            let machines = change.add_workers(cluster, &pool, &template, new.count, &cluster.creation_task_id)?;
+            let machines = if index == 0 && !checked.zone_workers.is_empty() {
+                add_zone_workers(change, cluster, &pool, &template, &checked.zone_workers)?
+            } else {
+                change.add_workers(cluster, &pool, &template, new.count, &cluster.creation_task_id)?
+            };
             workers.extend(machines.into_iter().map(|m| m.id));
         }
         Ok(workers)
@@ -310,6 +338,30 @@ impl Service {
             ),
         );
     }
+}
+
+/// Workers as the zones of the request say.
+fn add_zone_workers(
+    change: &mut Change<'_>,
+    cluster: &Cluster,
+    pool: &NodePool,
+    template: &WorkerTemplate<'_>,
+    zones: &[ZoneWorkers],
+) -> Outcome<Vec<Machine>> {
+    let mut machines = Vec::new();
+    let own = &cluster.network.vswitch_ids;
+    for (zone, fallback) in zones.iter().zip(own.iter().cycle()) {
+        let vswitch_ids = [zone.vswitch_id.clone().unwrap_or_else(|| fallback.clone())];
+        let instance_types: Vec<String> = zone.instance_type.iter().cloned().collect();
+        let own = WorkerTemplate {
+            vswitch_ids: &vswitch_ids,
+            instance_types: if instance_types.is_empty() { template.instance_types } else { &instance_types },
+            any_vswitch: false,
+            ..template.clone()
+        };
+        machines.extend(change.add_workers(cluster, pool, &own, zone.count, &cluster.creation_task_id)?);
+    }
+    Ok(machines)
 }
 
 /// The vSwitches of a pool's machines: its own, else the cluster's.

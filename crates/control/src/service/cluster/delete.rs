@@ -93,7 +93,7 @@ fn plan_retained(change: &Change<'_>, cluster: &Cluster, input: &ClusterDelete) 
     let mut resources = if input.retain_all { Vec::new() } else { input.retain_resources.clone() };
     let workers = change.store.list_of::<Machine>(&cluster.id);
     let is_worker =
-        |id: &str| workers.iter().any(|m| m.is_worker_of(&cluster.id) && (m.id == id || m.instance_name == id));
+        |id: &str| workers.iter().any(|m| m.is_node_of(&cluster.id) && (m.id == id || m.instance_name == id));
     let is_vswitch = |id: &str| change.store.get::<VSwitch>(id).is_some_and(|v| v.vpc_id == network.vpc_id);
     let (vswitches, others): (Vec<String>, Vec<String>) =
         resources.iter().filter(|id| !is_worker(id) && **id != network.vpc_id).cloned().partition(|id| is_vswitch(id));

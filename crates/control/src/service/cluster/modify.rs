@@ -6,7 +6,7 @@ use sampan_store::{
 };
 use serde_json::Value;
 
-use super::{ClusterTask, check::refuse_window_unless_pro};
+use super::{ClusterTask, check::refuse_window_unless_pro, power::refuse_while_tasks_run};
 use crate::service::{
     RequestContext, Service,
     change::{About, Change, NewTask, Notice},
@@ -14,6 +14,7 @@ use crate::service::{
     network::allocate::can_listen,
     node_pool::{Home, mask_secrets, without_repetition},
     task,
+    upgrade::refuse_open_upgrade,
 };
 
 /// What shall change.
@@ -114,7 +115,7 @@ impl Service {
             refuse_taken_name(change, name)?;
             told.set("cluster_name", &mut wanted.name, name.to_owned());
         }
-        self.apply_spec(input, wanted, &mut told)?;
+        self.apply_spec(change, input, wanted, &mut told)?;
         self.apply_network(change, input, wanted, &mut told)?;
         if let Some(zone) = fields::given(&input.timezone) {
             told.follow |= told.set("timezone", &mut wanted.control_plane.timezone, Some(zone.to_owned()));
@@ -123,7 +124,13 @@ impl Service {
         Ok(told)
     }
 
-    fn apply_spec(&self, input: &ClusterModify, wanted: &mut Cluster, told: &mut Told) -> Outcome<()> {
+    fn apply_spec(
+        &self,
+        change: &mut Change<'_>,
+        input: &ClusterModify,
+        wanted: &mut Cluster,
+        told: &mut Told,
+    ) -> Outcome<()> {
         if let Some(spec) = fields::given(&input.spec) {
             if spec == "ack.standard" && wanted.spec == "ack.pro.small" {
                 return Err(Fault::invalid(
@@ -131,7 +138,20 @@ impl Service {
                     "cluster_spec: a cluster of ack.pro.small cannot go back to ack.standard",
                 ));
             }
-            told.set("cluster_spec", &mut wanted.spec, spec.to_owned());
+            if wanted.is_dedicated() {
+                return Err(Fault::invalid(
+                    "cluster_spec",
+                    "cluster_spec is for managed clusters; this one is dedicated",
+                ));
+            }
+            if spec != wanted.spec {
+                refuse_open_upgrade(wanted)?;
+                refuse_while_tasks_run(change, &wanted.id, "given another control plane")?;
+            }
+            if told.set("cluster_spec", &mut wanted.spec, spec.to_owned()) {
+                change.widen_control_plane(&self.settings, wanted, &wanted.creation_task_id)?;
+                told.follow = true;
+            }
         }
         if let Some(window) = &input.maintenance_window {
             refuse_window_unless_pro(window, &wanted.spec)?;

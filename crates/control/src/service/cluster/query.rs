@@ -116,25 +116,26 @@ impl Service {
         let own_group = cluster.request["security_group_id"].as_str() != Some(network.security_group_id.as_str());
         resources.push(part(ResourceKind::SecurityGroup, &network.security_group_id, &name("sg"), own_group));
         let workers = self.store.list_of::<Machine>(cluster_id);
-        resources.extend(workers.iter().filter(|m| m.is_worker_of(cluster_id)).map(|m| instance(m)));
+        resources.extend(workers.iter().filter(|m| m.is_node_of(cluster_id)).map(|m| instance(m)));
         Ok(resources)
     }
 
-    /// How many workers the cluster has.
+    /// How many nodes the cluster has.
     pub fn worker_count(&self, cluster_id: &str) -> usize {
         worker_count(&self.store, cluster_id)
     }
 }
 
-/// How many workers the cluster has, leaving ones included; a managed cluster's control plane is not a node.
+/// How many nodes the cluster has, leaving ones included: workers, and the masters of a dedicated cluster.
 pub fn worker_count(store: &Store, cluster_id: &str) -> usize {
-    store.list_of::<Machine>(cluster_id).iter().filter(|m| m.is_worker_of(cluster_id)).count()
+    store.list_of::<Machine>(cluster_id).iter().filter(|m| m.is_node_of(cluster_id)).count()
 }
 
 fn matches(cluster: &Cluster, filter: &ClusterFilter) -> bool {
     let is = |wanted: &Option<String>, value: &str| fields::given(wanted).is_none_or(|w| w == value);
     let cluster_type = match cluster.cluster_type {
         ClusterType::ManagedKubernetes => "ManagedKubernetes",
+        ClusterType::Kubernetes => "Kubernetes",
         ClusterType::Swarm => "aliyun",
     };
     let profile = if cluster.is_swarm() { "" } else { "Default" };
@@ -160,7 +161,7 @@ fn progress(cluster: &Cluster) -> &'static str {
 fn instance(machine: &Machine) -> Resource {
     let state = match machine.state {
         MachineState::Pending | MachineState::Starting => "CREATE_IN_PROGRESS",
-        MachineState::Running | MachineState::Kept => "CREATE_COMPLETE",
+        MachineState::Running | MachineState::Stopped | MachineState::Kept => "CREATE_COMPLETE",
         MachineState::Removing => "DELETE_IN_PROGRESS",
         MachineState::Failed => "CREATE_FAILED",
     };

@@ -49,6 +49,7 @@ const RULES: &[(&str, Rule)] = &[
     ("nat_gateway", Rule::Noted("machines reach the outside through their host")),
     ("load_balancer_id", Rule::Noted("the API server has a load balancer of its own")),
     ("ssh_flags", Rule::Noted("machines run no SSH server")),
+    ("release_eip_flag", Rule::Noted("machines have no public addresses")),
     ("private_zone", Rule::Noted("there is no private zone service")),
     ("service_discovery_types", Rule::Noted("the cluster's own DNS serves its services")),
     ("control_plane_endpoints_config", Rule::Noted("the API server has one load balancer")),
@@ -66,20 +67,26 @@ const RULES: &[(&str, Rule)] = &[
     ("cis_enabled", Rule::Noted("node images are not hardened")),
     ("soc_enabled", Rule::Noted("node images are not hardened")),
     ("security_hardening_os", Rule::Noted("node images are not hardened")),
-    ("operation_policy.cluster_auto_upgrade.enabled", Rule::Noted("clusters are upgraded only when asked")),
+    (
+        "operation_policy.cluster_auto_upgrade.enabled",
+        Rule::Noted("maintenance_window and the pools' management.auto_upgrade decide"),
+    ),
     ("maintenance_window.recurrence", Rule::Noted("weekly_period decides")),
     ("maintenance_window.exclusions", Rule::Noted("weekly_period decides")),
     ("master_count", Rule::Noted(NO_MASTERS)),
     ("master_vswitch_ids", Rule::Noted(NO_MASTERS)),
     ("master_instance_types", Rule::Noted(NO_MASTERS)),
     ("master_instance_type", Rule::Noted(NO_MASTERS)),
+    ("master_instance_type_a", Rule::Noted(NO_MASTERS)),
+    ("master_instance_type_b", Rule::Noted(NO_MASTERS)),
+    ("master_instance_type_c", Rule::Noted(NO_MASTERS)),
     ("master_system_disk_category", Rule::Word(DISK)),
     ("master_instance_charge_type", Rule::Word(PAYMENT)),
     ("control_plane_config", Rule::Noted(NO_MASTERS)),
 ];
 
 /// Checks those fields of a request; answers one event about what has no effect.
-pub(super) fn check(request: &Value) -> Outcome<Option<Notice>> {
+pub(super) fn check(request: &Value, is_dedicated: bool) -> Outcome<Option<Notice>> {
     let mut said = Vec::new();
     for (path, rule) in RULES {
         let value = path.split('.').fold(request, |value, step| &value[step]);
@@ -94,6 +101,12 @@ pub(super) fn check(request: &Value) -> Outcome<Option<Notice>> {
             }
             Rule::Only(..) => {}
             Rule::Refused(why) => return Err(Fault::invalid(path, format!("{path} is not supported: {why}"))),
+            // Masters are what these fields say.
+            Rule::Noted(NO_MASTERS) if is_dedicated && path.starts_with("master_") => {}
+            Rule::Noted(NO_MASTERS) if is_dedicated => {
+                said.push(format!("{path} (the master_ fields describe masters)"))
+            }
+            Rule::Noted("a managed cluster's zones follow from its vSwitches") if is_dedicated => {}
             Rule::Noted(why) => said.push(format!("{path} ({why})")),
         }
     }
@@ -122,7 +135,7 @@ mod tests {
     #[test]
     fn nothing_is_promised() {
         let refused = |request: Value, field: &str| {
-            let fault = check(&request).expect_err(field);
+            let fault = check(&request, false).expect_err(field);
             assert_eq!(fault.kind, FaultKind::InvalidParameter(field.into()));
         };
         refused(json!({"instances": ["i-1"]}), "instances");
@@ -132,8 +145,10 @@ mod tests {
         refused(json!({"os_type": "Windows"}), "os_type");
         refused(json!({"node_port_range": "30000-40000"}), "node_port_range");
         refused(json!({"load_balancer_spec": "slb.huge"}), "load_balancer_spec");
-        assert_eq!(check(&json!({"instances": [], "auto_mode": {"enable": false}, "snat_entry": false})), Ok(None));
-        let notice = check(&json!({"snat_entry": true, "enable_rrsa": true, "load_balancer_spec": "slb.s2.small"}));
+        let nothing = json!({"instances": [], "auto_mode": {"enable": false}, "snat_entry": false});
+        assert_eq!(check(&nothing, false), Ok(None));
+        let noted = json!({"snat_entry": true, "enable_rrsa": true, "load_balancer_spec": "slb.s2.small"});
+        let notice = check(&noted, false);
         let notice = notice.expect("accepted").expect("said");
         assert!(notice.message.contains("snat_entry") && notice.message.contains("enable_rrsa"), "{}", notice.message);
     }

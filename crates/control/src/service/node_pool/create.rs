@@ -3,13 +3,16 @@
 use sampan_store::{
     Versioned,
     model::{
-        Cluster, ClusterState, Fault, Level, NodePool, NodePoolState, Outcome, TaskType, new_node_pool_id, new_task_id,
+        AutoScaling, Cluster, ClusterState, Fault, Level, Management, MultiAzPolicy, NodePool, NodePoolState, Outcome,
+        TaskType, new_node_pool_id, new_task_id,
     },
 };
 use serde_json::Value;
 
 use super::{
     options::{Naming, NodePoolOptions, SettledOptions, mask_secrets, settle, without_repetition},
+    recorded::recorded_parts,
+    wishes::{self, AutoScalingWish, ManagementWish},
     workers::{Home, WorkerTemplate},
 };
 use crate::service::{
@@ -38,6 +41,10 @@ pub struct NodePoolCreate {
     pub vpc_id: Option<String>,
     /// Its machines.
     pub options: NodePoolOptions,
+    /// `management`.
+    pub management: Option<ManagementWish>,
+    /// `auto_scaling`.
+    pub auto_scaling: Option<AutoScalingWish>,
     /// The body as sent, without secrets.
     pub request: Value,
     /// Fields that are not known.
@@ -61,10 +68,31 @@ pub(crate) struct NewPool {
     pub(crate) count: u32,
     pub(crate) vpc_id: Option<String>,
     pub(crate) options: SettledOptions,
+    pub(crate) management: Option<Management>,
+    pub(crate) auto_scaling: Option<AutoScaling>,
     /// Field of the vSwitches, for refusals.
     pub(crate) vswitch_field: String,
     pub(crate) request: Value,
     pub(crate) notices: Vec<Notice>,
+}
+
+/// There are only pools of machines that are made here.
+pub(super) fn refuse_other_type(field: &str, given: &Option<String>) -> Outcome<()> {
+    match fields::given(given).unwrap_or("ess") {
+        "ess" => Ok(()),
+        other => Err(Fault::invalid(field, format!("{field} {other:?} is not supported by this release; use ess"))),
+    }
+}
+
+/// A pool is where its cluster is.
+pub(super) fn refuse_other_vpc(given: Option<&str>, cluster: &Cluster) -> Outcome<()> {
+    match given.filter(|id| *id != cluster.network.vpc_id) {
+        None => Ok(()),
+        Some(vpc_id) => {
+            let text = format!("scaling_group.vpc_id {vpc_id} is not the cluster's VPC {}", cluster.network.vpc_id);
+            Err(Fault::invalid("scaling_group.vpc_id", text))
+        }
+    }
 }
 
 /// Checks a pool of a request; `prefix` is where it stands in the body.
@@ -72,13 +100,7 @@ pub(crate) fn check_pool(settings: &Settings, prefix: &str, input: &NodePoolCrea
     let at = |field: &str| format!("{prefix}{field}");
     let name = fields::required(&at("nodepool_info.name"), input.name.as_deref())?;
     fields::name(&at("nodepool_info.name"), name)?;
-    match fields::given(&input.pool_type).unwrap_or("ess") {
-        "ess" => {}
-        other => {
-            let field = at("nodepool_info.type");
-            return Err(Fault::invalid(&field, format!("{field} {other:?} is not supported by this release; use ess")));
-        }
-    }
+    refuse_other_type(&at("nodepool_info.type"), &input.pool_type)?;
     let count = match (input.count, input.desired_size) {
         (Some(count), Some(desired)) if count != desired && desired != 0 => {
             let field = at("scaling_group.desired_size");
@@ -92,55 +114,48 @@ pub(crate) fn check_pool(settings: &Settings, prefix: &str, input: &NodePoolCrea
             fields::number(&at("scaling_group.desired_size"), desired.unwrap_or(0), 0..=NODES_PER_REQUEST_MAX)?
         }
     };
+    let management = input.management.as_ref().map(|wish| wishes::management(prefix, None, wish)).transpose()?;
+    let auto_scaling = input.auto_scaling.as_ref().map(|wish| wishes::auto_scaling(prefix, None, wish)).transpose()?;
     let naming = Naming::Pool(prefix.to_owned());
     let options = settle(settings, &naming, &input.options)?;
     let mut request = input.request.clone();
     mask_secrets(&mut request);
     let mut notices = options.notices.clone();
-    notices.extend(recorded_parts(prefix, &request)?);
+    notices.extend(recorded_parts(prefix, &request, &settings.containerd_version)?);
     notices.extend(Notice::unknown_fields(&input.unknown_fields));
     Ok(NewPool {
         name: name.to_owned(),
         resource_group_id: fields::given(&input.resource_group_id).unwrap_or_default().to_owned(),
-        count,
+        count: first_nodes(&at, count, auto_scaling.as_ref())?,
         vpc_id: fields::given(&input.vpc_id).map(str::to_owned),
         vswitch_field: naming.name("scaling_group", "vswitch_ids"),
         options,
+        management,
+        auto_scaling,
         request,
         notices,
     })
 }
 
-/// Parts of a pool's body that are recorded and returned; what users may expect of them is said.
-fn recorded_parts(prefix: &str, request: &Value) -> Outcome<Option<Notice>> {
-    let mut said = Vec::new();
-    let scaling = &request["auto_scaling"];
-    if scaling["enable"] == true {
-        let bounds = (scaling["min_instances"].as_i64().unwrap_or(0), scaling["max_instances"].as_i64().unwrap_or(0));
-        if bounds.0 < 0 || bounds.1 < bounds.0 {
-            let field = format!("{prefix}auto_scaling.max_instances");
-            return Err(Fault::invalid(&field, format!("{field} {} is below min_instances {}", bounds.1, bounds.0)));
-        }
-        said.push("auto_scaling (this release does not scale by itself)");
+/// How many nodes the pool begins with: a pool that scales by itself has at least its fewest.
+fn first_nodes(at: &impl Fn(&str) -> String, count: u32, scaling: Option<&AutoScaling>) -> Outcome<u32> {
+    let Some(scaling) = scaling.filter(|scaling| scaling.enable) else { return Ok(count) };
+    if count > scaling.max_instances {
+        let field = at("count");
+        let text = format!("{field} {count} is above auto_scaling.max_instances {}", scaling.max_instances);
+        return Err(Fault::invalid(&field, text));
     }
-    let management = &request["management"];
-    if management["enable"] == true {
-        let field = format!("{prefix}management.upgrade_config.max_unavailable");
-        if let Some(n) = management["upgrade_config"]["max_unavailable"].as_i64() {
-            fields::number(&field, n, 1..=1000)?;
-        }
-        said.push("management (nodes are repaired always, and upgraded only when asked)");
+    Ok(count.max(scaling.min_instances))
+}
+
+/// Which vSwitch new machines get; without a word they are spread.
+pub(super) fn multi_az_policy(request: &Value) -> Option<MultiAzPolicy> {
+    match request["scaling_group"]["multi_az_policy"].as_str().unwrap_or_default() {
+        "PRIORITY" => Some(MultiAzPolicy::Priority),
+        "COST_OPTIMIZED" => Some(MultiAzPolicy::CostOptimized),
+        "BALANCE" => Some(MultiAzPolicy::Balance),
+        _ => None,
     }
-    if request["tee_config"]["tee_enable"] == true {
-        said.push("tee_config (machines do not compute confidentially)");
-    }
-    if request["kubernetes_config"]["unschedulable"] == true {
-        said.push("kubernetes_config.unschedulable (new nodes take pods)");
-    }
-    if request["node_config"].is_object() {
-        said.push("node_config (the kubelet has the installation's configuration)");
-    }
-    Ok((!said.is_empty()).then(|| Notice::new("NotApplied", format!("recorded without effect: {}", said.join("; ")))))
 }
 
 impl Change<'_> {
@@ -172,6 +187,12 @@ impl Change<'_> {
             resource_group_id: new.resource_group_id.clone(),
             request: new.request.clone(),
             deleting: false,
+            management: new.management.clone(),
+            auto_scaling: new.auto_scaling.clone(),
+            multi_az_policy: multi_az_policy(&new.request).unwrap_or_default(),
+            node_name_mode: new.options.node_name_mode.clone(),
+            unschedulable: new.request["kubernetes_config"]["unschedulable"] == true,
+            deletion_task_id: None,
         };
         if let Some(password) = &new.options.password {
             self.secret(&format!("cluster/{}/node-pool/{}/login-password", cluster.id, pool.id), password);
@@ -215,10 +236,7 @@ impl Service {
                 format!("nodepool_info.name: the cluster has a node pool {} already", new.name),
             ));
         }
-        if let Some(vpc_id) = new.vpc_id.as_ref().filter(|id| **id != cluster.network.vpc_id) {
-            let text = format!("scaling_group.vpc_id {vpc_id} is not the cluster's VPC {}", cluster.network.vpc_id);
-            return Err(Fault::invalid("scaling_group.vpc_id", text));
-        }
+        refuse_other_vpc(new.vpc_id.as_deref(), cluster)?;
         let home = Home { vpc_id: &cluster.network.vpc_id, zones: &[] };
         change.ensure_vswitches(&self.settings, &new.vswitch_field, home, &new.options.vswitch_ids)?;
         let pool = change.add_pool(cluster, new, new.options.vswitch_ids.clone(), false);

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use sampan_store::model::{Fault, Outcome, Tag, Taint};
+use sampan_store::model::{Fault, NodeNameMode, Outcome, Tag, Taint};
 use serde_json::{Map, Value, json};
 
+use super::node_name;
 use crate::service::{Settings, change::Notice, fields, instance_type};
 
 /// What stands for a secret in what is stored and returned.
-const MASKED: &str = "******";
+pub(super) const MASKED: &str = "******";
 
 /// A disk of a machine. Disks are the host's; what is asked for is checked, recorded and returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub(crate) enum Naming {
     Worker,
     /// The same, but for the vSwitches, as in ScaleOutCluster.
     ScaleOut,
+    /// `master_…`, as in CreateCluster.
+    Master,
     /// Nested, after this prefix (empty or `nodepools[0].`).
     Pool(String),
 }
@@ -129,7 +132,8 @@ impl Naming {
         ];
         match self {
             Self::ScaleOut if field == "vswitch_ids" => field.to_owned(),
-            Self::Worker | Self::ScaleOut if PLAIN.contains(&field) => field.to_owned(),
+            Self::Worker | Self::Master | Self::ScaleOut if PLAIN.contains(&field) => field.to_owned(),
+            Self::Master => format!("master_{field}"),
             Self::Worker | Self::ScaleOut => format!("worker_{field}"),
             Self::Pool(prefix) => format!("{prefix}{group}.{field}"),
         }
@@ -146,7 +150,7 @@ impl Naming {
     /// The wish for a monitoring agent has two names.
     fn monitoring(&self) -> String {
         match self {
-            Self::Worker | Self::ScaleOut => "cloud_monitor_flags".to_owned(),
+            Self::Worker | Self::Master | Self::ScaleOut => "cloud_monitor_flags".to_owned(),
             Self::Pool(_) => self.node("cms_enabled"),
         }
     }
@@ -166,6 +170,8 @@ pub(crate) struct SettledOptions {
     /// Decoded.
     pub(crate) user_data: Option<String>,
     pub(crate) runtime: Option<String>,
+    /// `None`: nodes are named `<region>.<address>`.
+    pub(crate) node_name_mode: Option<NodeNameMode>,
     pub(crate) password: Option<String>,
     pub(crate) notices: Vec<Notice>,
 }
@@ -196,9 +202,11 @@ pub(crate) fn settle(settings: &Settings, naming: &Naming, options: &NodePoolOpt
     for group in &options.security_group_ids {
         fields::resource_id(&naming.machine("security_group_ids"), group)?;
     }
+    let field = naming.node("node_name_mode");
+    let node_names = node_name::parse(&field, fields::given(&options.node_name_mode).unwrap_or_default())?;
     let mut notices = Vec::new();
     notices.extend(runtime(settings, &naming.node("runtime"), options.runtime.as_deref())?);
-    notices.extend(without_effect(naming, options));
+    notices.extend(without_effect(naming, options, node_names == node_name::Naming::NoMode));
     Ok(SettledOptions {
         instance_types,
         vswitch_ids,
@@ -208,6 +216,10 @@ pub(crate) fn settle(settings: &Settings, naming: &Naming, options: &NodePoolOpt
         cpu_policy: cpu_policy.map(str::to_owned),
         user_data: user_data.filter(|script| !script.is_empty()),
         runtime: fields::given(&options.runtime).map(str::to_owned),
+        node_name_mode: match node_names {
+            node_name::Naming::Customized(mode) => Some(mode),
+            node_name::Naming::ByAddress | node_name::Naming::NoMode => None,
+        },
         password: fields::given(&options.login.password).map(str::to_owned),
         notices,
     })
@@ -364,13 +376,16 @@ fn operating_system(naming: &Naming, options: &NodePoolOptions) -> Outcome<()> {
 }
 
 /// Fields that are recorded and returned, but change nothing here; said in one event.
-fn without_effect(naming: &Naming, options: &NodePoolOptions) -> Option<Notice> {
+fn without_effect(naming: &Naming, options: &NodePoolOptions, no_name_mode: bool) -> Option<Notice> {
     let mut said = Vec::new();
     if fields::given(&options.image_id).is_some() {
         said.push(format!("{} (nodes run the installation's own image)", naming.machine("image_id")));
     }
-    if fields::given(&options.node_name_mode).is_some_and(|mode| mode != "nodeip") {
-        said.push(format!("{} (nodes are named <region>.<address>)", naming.node("node_name_mode")));
+    if no_name_mode {
+        let field = naming.node("node_name_mode");
+        said.push(format!(
+            "{field} (it has not the form customized,prefix,5,suffix; nodes are named <region>.<address>)"
+        ));
     }
     if fields::given(&options.login.key_pair).is_some() || fields::given(&options.login.password).is_some() {
         said.push(format!(
@@ -459,120 +474,5 @@ pub(crate) fn mask_secrets(value: &mut Value) {
 }
 
 #[cfg(test)]
-mod tests {
-    use sampan_store::model::FaultKind;
-
-    use super::*;
-
-    fn options() -> NodePoolOptions {
-        NodePoolOptions::default()
-    }
-
-    fn refused(naming: &Naming, options: &NodePoolOptions, field: &str) {
-        let fault = settle(&Settings::default(), naming, options).expect_err(field);
-        let named = match &fault.kind {
-            FaultKind::InvalidParameter(f) | FaultKind::MissingParameter(f) => f,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(named, field, "{}", fault.message);
-        assert!(fault.message.contains(field), "{}", fault.message);
-    }
-
-    #[test]
-    fn defaults() {
-        let settled = settle(&Settings::default(), &Naming::Worker, &options()).expect("fine");
-        assert_eq!(settled.instance_types, ["ecs.g6.large"]);
-        assert!(settled.notices.is_empty());
-    }
-
-    #[test]
-    fn refusals_name_the_field_as_the_request_does() {
-        let pool = Naming::Pool("nodepools[1].".into());
-        let disk =
-            |category: &str, size: i64| Disk { category: Some(category.into()), size: Some(size), ..Disk::default() };
-        let prepaid = |period: Option<i64>, unit: &str| Charge {
-            charge_type: Some("PrePaid".into()),
-            period,
-            period_unit: Some(unit.into()),
-            ..Charge::default()
-        };
-        let w = &Naming::Worker;
-        refused(w, &NodePoolOptions { instance_types: vec!["big".into()], ..options() }, "worker_instance_types");
-        refused(
-            &pool,
-            &NodePoolOptions { instance_types: vec!["big".into()], ..options() },
-            "nodepools[1].scaling_group.instance_types",
-        );
-        refused(
-            w,
-            &NodePoolOptions { vswitch_ids: (0..6).map(|n| format!("vsw-{n}")).collect(), ..options() },
-            "worker_vswitch_ids",
-        );
-        refused(w, &NodePoolOptions { system_disk: disk("floppy", 40), ..options() }, "worker_system_disk_category");
-        refused(w, &NodePoolOptions { system_disk: disk("cloud_ssd", 39), ..options() }, "worker_system_disk_size");
-        refused(w, &NodePoolOptions { system_disk: disk("cloud_ssd", 501), ..options() }, "worker_system_disk_size");
-        refused(
-            w,
-            &NodePoolOptions { data_disks: vec![disk("cloud_ssd", 1)], ..options() },
-            "worker_data_disks[0].size",
-        );
-        refused(w, &NodePoolOptions { cpu_policy: Some("most".into()), ..options() }, "cpu_policy");
-        refused(
-            &pool,
-            &NodePoolOptions { user_data: Some("#!".into()), ..options() },
-            "nodepools[1].kubernetes_config.user_data",
-        );
-        refused(
-            w,
-            &NodePoolOptions { login: Login { password: Some("weak".into()), key_pair: None }, ..options() },
-            "login_password",
-        );
-        refused(w, &NodePoolOptions { charge: prepaid(None, "Month"), ..options() }, "worker_period");
-        refused(w, &NodePoolOptions { charge: prepaid(Some(10), "Month"), ..options() }, "worker_period");
-        refused(w, &NodePoolOptions { charge: prepaid(Some(1), ""), ..options() }, "worker_period_unit");
-        refused(w, &NodePoolOptions { charge: prepaid(Some(1), "Day"), ..options() }, "worker_period_unit");
-        refused(
-            w,
-            &NodePoolOptions { charge: Charge { charge_type: Some("Free".into()), ..Charge::default() }, ..options() },
-            "worker_instance_charge_type",
-        );
-        refused(w, &NodePoolOptions { platform: Some("WindowsCore".into()), ..options() }, "platform");
-        refused(
-            &pool,
-            &NodePoolOptions { runtime: Some("Sandboxed-Container.runv".into()), ..options() },
-            "nodepools[1].kubernetes_config.runtime",
-        );
-        let taint = Taint { key: "a b".into(), value: String::new(), effect: String::new() };
-        refused(w, &NodePoolOptions { taints: vec![taint], ..options() }, "taints");
-    }
-
-    #[test]
-    fn what_has_no_effect_is_said() {
-        let asked = NodePoolOptions {
-            runtime: Some("docker".into()),
-            image_id: Some("aliyun_2_1903_x64_20G_alibase_20200529.vhd".into()),
-            node_name_mode: Some("aliyun.com00055test".into()),
-            login: Login { key_pair: Some("np-key-name".into()), password: Some("Hello1234".into()) },
-            cms_enabled: Some(true),
-            ..options()
-        };
-        let settled = settle(&Settings::default(), &Naming::Pool(String::new()), &asked).expect("accepted");
-        let reasons: Vec<&str> = settled.notices.iter().map(|n| n.reason).collect();
-        assert_eq!(reasons, ["RuntimeReplaced", "NotApplied"]);
-        assert!(settled.notices[1].message.contains("node_name_mode"), "{:?}", settled.notices);
-        assert!(settled.notices[1].message.contains("kubernetes_config.cms_enabled"), "{:?}", settled.notices);
-        let flat = settle(&Settings::default(), &Naming::Worker, &asked).expect("accepted");
-        assert!(flat.notices[1].message.contains("cloud_monitor_flags"), "{:?}", flat.notices);
-    }
-
-    #[test]
-    fn no_secret_is_recorded() {
-        let asked =
-            NodePoolOptions { login: Login { key_pair: None, password: Some("Hello1234".into()) }, ..options() };
-        assert!(!as_request(&asked).to_string().contains("Hello"));
-        assert!(!format!("{asked:?}").contains("Hello"));
-        let mut value = json!({"nodepools": [{"scaling_group": {"login_password": "Hello1234"}}], "user_ca": "PEM", "login_password": null});
-        mask_secrets(&mut value);
-        assert!(!value.to_string().contains("Hello") && !value.to_string().contains("PEM"), "{value}");
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;

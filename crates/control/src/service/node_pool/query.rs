@@ -38,6 +38,7 @@ impl NodePoolCounts {
                 (MachineWanted::Leave | MachineWanted::Release | MachineWanted::Reset, _)
                 | (_, MachineState::Removing) => counts.removing += 1,
                 (_, MachineState::Failed) => counts.failed += 1,
+                (_, MachineState::Stopped) => counts.offline += 1,
                 (_, MachineState::Pending | MachineState::Starting | MachineState::Kept) => counts.initial += 1,
                 (_, MachineState::Running) => {
                     counts.serving += 1;

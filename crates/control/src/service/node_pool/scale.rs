@@ -3,7 +3,8 @@
 use sampan_store::{
     Versioned,
     model::{
-        Cluster, ClusterState, Fault, FaultKind, Level, NodePool, NodePoolState, Outcome, Tag, TaskType, new_task_id,
+        Cluster, ClusterState, Fault, FaultKind, Level, MachineWanted, NodePool, NodePoolState, Outcome, Tag, TaskType,
+        new_task_id,
     },
 };
 
@@ -88,6 +89,7 @@ impl Service {
         self.change(ctx, |change| {
             let cluster = self.changeable_cluster(change.ctx, cluster_id)?;
             let pool = default_pool(change, &cluster)?;
+            refuse_above_maximum(change, &pool, "count", count)?;
             let more = More::of(count, &input.options, &options, notices.clone(), timeout_minutes);
             self.plan_more(change, &cluster, &pool, &more)
         })
@@ -109,11 +111,8 @@ impl Service {
         let count = fields::number("count", count, 1..=NODES_PER_REQUEST_MAX)?;
         self.change(ctx, |change| {
             let cluster = self.changeable_cluster(change.ctx, cluster_id)?;
-            let pool = change
-                .store
-                .get::<NodePool>(pool_id)
-                .filter(|p| p.cluster_id == cluster.id && !p.deleting)
-                .ok_or_else(|| Fault::not_found("NodePool", pool_id))?;
+            let pool = change.living_pool(&cluster, pool_id)?;
+            refuse_above_maximum(change, &pool, "count", count)?;
             let timeout_minutes = self.settings.task_timeout_minutes;
             let more =
                 More { count, instance_types: None, vswitch_ids: &[], tags: &[], notices: Vec::new(), timeout_minutes };
@@ -150,6 +149,7 @@ impl Service {
             })?;
             let pool = default_pool(change, &cluster)?;
             let count = u32::try_from(missing).unwrap_or(u32::MAX);
+            refuse_above_maximum(change, &pool, "num_of_nodes", count)?;
             let more = More::of(count, &input.options, &options, notices.clone(), timeout_minutes);
             self.plan_more(change, &cluster, &pool, &more)
         })
@@ -212,11 +212,11 @@ impl Service {
         Ok(ClusterTask { cluster_id: cluster.id.clone(), task_id })
     }
 
-    fn plan_new_workers(
+    pub(super) fn plan_new_workers(
         &self,
         change: &mut Change<'_>,
-        cluster: &Versioned<Cluster>,
-        pool: &Versioned<NodePool>,
+        cluster: &Cluster,
+        pool: &NodePool,
         more: &More<'_>,
         task_id: &str,
     ) -> Outcome<Vec<String>> {
@@ -236,6 +236,25 @@ impl Service {
         let machines = change.add_workers(cluster, pool, &template, more.count, task_id)?;
         Ok(machines.into_iter().map(|m| m.id).collect())
     }
+}
+
+/// A pool that scales by itself would only take such nodes away again.
+pub(in crate::service) fn refuse_above_maximum(
+    change: &Change<'_>,
+    pool: &NodePool,
+    field: &str,
+    more: u32,
+) -> Outcome<()> {
+    let Some(scaling) = pool.scales() else { return Ok(()) };
+    let present = change.members(pool).iter().filter(|machine| machine.wanted == MachineWanted::Run).count();
+    if more == 0 || present + more as usize <= scaling.max_instances as usize {
+        return Ok(());
+    }
+    let text = format!(
+        "{field}: {more} more are too many: node pool {} has {present} nodes and auto_scaling.max_instances {}; raise that first",
+        pool.name, scaling.max_instances
+    );
+    Err(Fault::invalid(field, text))
 }
 
 impl Change<'_> {

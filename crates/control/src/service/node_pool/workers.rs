@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use sampan_store::{
     Versioned,
     model::{
-        Cluster, Fault, Machine, MachineRole, MachineWanted, Membership, NewMachine, NodePool, Outcome, Tag,
-        new_machine_id,
+        Cluster, Fault, Machine, MachineRole, MachineWanted, Membership, MultiAzPolicy, NewMachine, NodePool, Outcome,
+        Tag, new_machine_id,
     },
 };
 
 use crate::service::{Settings, change::Change, fields};
 
 /// Source of machines that were in the inventory before.
-const ATTACHED: &str = "ess_attach";
+pub(super) const ATTACHED: &str = "ess_attach";
 
 /// What new machines of a pool are like.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Change<'_> {
             made.push(self.attach(cluster, pool, template, &kept, task_id)?);
         }
         for _ in made.len()..count as usize {
-            let (vswitch_id, address) = self.next_address(template, &mut load)?;
+            let (vswitch_id, address) = self.next_address(template, pool.multi_az_policy, &mut load)?;
             let zone_id = self.ledger().vswitch(&vswitch_id).map_or_else(String::new, |v| v.zone_id.clone());
             let machine = NewMachine {
                 id: new_machine_id(),
@@ -127,6 +127,8 @@ impl Change<'_> {
             m.account_id == cluster.account_id
                 && m.vpc_id == cluster.network.vpc_id
                 && m.membership.is_none()
+                // A host joins by itself.
+                && m.host.is_none()
                 && m.wanted == MachineWanted::Keep
                 && preference(m).is_some()
                 && (template.any_vswitch || template.vswitch_ids.contains(&m.vswitch_id))
@@ -156,7 +158,7 @@ impl Change<'_> {
         Ok(attached)
     }
 
-    fn worker_membership(
+    pub(in crate::service) fn worker_membership(
         &mut self,
         cluster: &Cluster,
         pool: &NodePool,
@@ -174,11 +176,31 @@ impl Change<'_> {
             cluster_id: cluster.id.clone(),
             node_pool_id: Some(pool.id.clone()),
             role: MachineRole::Worker,
-            node_name: format!("{}.{ip}", cluster.region_id),
+            node_name: self.node_name(cluster, pool, ip)?,
             pod_cidr,
             node_index,
+            etcd: None,
             task_id: task_id.to_owned(),
+            version: None,
         })
+    }
+
+    /// The name of a new node. Two addresses may have the same last digits: the second such node is refused.
+    fn node_name(&mut self, cluster: &Cluster, pool: &NodePool, ip: Ipv4Addr) -> Outcome<String> {
+        let Some(mode) = &pool.node_name_mode else { return Ok(format!("{}.{ip}", cluster.region_id)) };
+        let name = mode.name(ip);
+        let machines = self.store.list_of::<Machine>(&cluster.id);
+        let is_taken = machines.iter().filter_map(|m| m.membership.as_ref()).any(|m| m.node_name == name);
+        if is_taken || !self.take_node_name(&name) {
+            let field = "kubernetes_config.node_name_mode";
+            let text = format!(
+                "{field} of node pool {} gives the address {ip} the name {name}, which another node has; let it take more \
+                 digits of the address",
+                pool.name
+            );
+            return Err(Fault::invalid(field, text));
+        }
+        Ok(name)
     }
 
     /// Records the machine that runs the control plane; users do not see it.
@@ -192,7 +214,9 @@ impl Change<'_> {
             node_name: format!("{}.{}", cluster.region_id, address.ip),
             pod_cidr: None,
             node_index: None,
+            etcd: None,
             task_id: cluster.creation_task_id.clone(),
+            version: None,
         };
         let machine = NewMachine {
             id: new_machine_id(),
@@ -226,14 +250,17 @@ impl Change<'_> {
         load
     }
 
-    /// An address in the least used vSwitch that has one left.
+    /// An address in the least used vSwitch that has one left, or in the first one if the pool wants it so.
     fn next_address(
         &mut self,
         template: &WorkerTemplate<'_>,
+        policy: MultiAzPolicy,
         load: &mut BTreeMap<String, usize>,
     ) -> Outcome<(String, crate::service::network::allocate::MachineAddress)> {
         let mut order: Vec<&String> = template.vswitch_ids.iter().collect();
-        order.sort_by_key(|id| load.get(*id).copied().unwrap_or(0));
+        if policy != MultiAzPolicy::Priority {
+            order.sort_by_key(|id| load.get(*id).copied().unwrap_or(0));
+        }
         let mut refusal = Fault::missing(template.field);
         for id in order {
             match self.ledger().take_address(template.field, id) {
@@ -249,7 +276,7 @@ impl Change<'_> {
 }
 
 /// A machine's own tags; those of the request go before them.
-fn merged(own: &[Tag], wanted: &[Tag]) -> Vec<Tag> {
+pub(in crate::service) fn merged(own: &[Tag], wanted: &[Tag]) -> Vec<Tag> {
     let stays = own.iter().filter(|tag| wanted.iter().all(|other| other.key != tag.key));
     stays.chain(wanted).cloned().collect()
 }

@@ -168,7 +168,7 @@ async fn refusals_name_the_field_and_create_nothing() {
         ("name", ClusterCreate { name: None, ..base() }),
         ("name", ClusterCreate { name: some("-a"), ..base() }),
         ("cluster_type", ClusterCreate { cluster_type: None, ..base() }),
-        ("cluster_type", ClusterCreate { cluster_type: some("Kubernetes"), ..base() }),
+        ("cluster_type", ClusterCreate { cluster_type: some("Ask"), ..base() }),
         ("cluster_type", ClusterCreate { cluster_type: some("my-test-Kubernetes-cluster"), ..base() }),
         ("profile", ClusterCreate { profile: some("Edge"), ..base() }),
         ("cluster_spec", ClusterCreate { cluster_spec: some("ack.huge"), ..base() }),

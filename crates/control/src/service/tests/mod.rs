@@ -1,12 +1,17 @@
 //! The use cases on a real store, with a clock and certificates of the tests' own.
 
+mod attach;
 mod create;
 mod delete;
+mod lifecycle;
+mod masters;
 mod modify;
 mod nodes;
+mod pools;
 mod query;
 mod swarm;
 mod trigger;
+mod upgrade;
 
 use std::sync::{
     Arc,
@@ -23,6 +28,7 @@ use serde_json::json;
 use super::{
     RequestContext, Service, Settings,
     cluster::{ClusterCreate, ClusterTask},
+    cluster_state_word,
     credentials::{Credentials, Issued},
 };
 use crate::ports::Clock;

@@ -139,9 +139,14 @@ pub(crate) async fn update(inner: &Arc<Inner>, wanted: Wanted) -> Result<(), Ref
 
 /// Services of ended releases need not be remembered when their containers are gone.
 fn forget_retired(record: &mut Record, view: &View) {
-    let ours = view.containers.iter().filter(|container| names::belongs(record, container));
-    let present: BTreeSet<String> = ours.filter_map(|container| names::origin_of(record, container)).collect();
+    let present = origins_present(record, view);
     record.retired.retain(|origin| present.contains(origin));
+}
+
+/// Which services, present and former, have containers.
+fn origins_present(record: &Record, view: &View) -> BTreeSet<String> {
+    let ours = view.containers.iter().filter(|container| names::belongs(record, container));
+    ours.filter_map(|container| names::origin_of(record, container)).collect()
 }
 
 /// The service of this name in the version that is in force.

@@ -4,11 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Resolved, Wanted, check_among, check_kept, check_open, check_version, fresh, read, resolve};
+use super::{
+    Resolved, Wanted, check_among, check_kept, check_open, check_version, fresh, origins_present, read, resolve,
+};
 use crate::{
     apps::{
         Inner, body, names,
-        record::{Next, Record, Release, ServiceRecord},
+        record::{Foundations, Next, Record, Release, ServiceRecord},
     },
     model::Refusal,
 };
@@ -23,11 +25,13 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
     let environment = wanted.environment.clone().unwrap_or_else(|| before.environment.clone());
     let template = read(&name, &wanted.template, &environment).await?;
     let now = Timestamp::now();
+    let view = inner.engines.view();
     inner
         .store
         .update(&name, move |record, others| {
             check_open(record)?;
             check_version(record, Some(&version))?;
+            let present = origins_present(record, &view);
             let next = Next {
                 version: version.clone(),
                 description: wanted.description.unwrap_or_else(|| record.description.clone()),
@@ -36,6 +40,7 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
                 since: now,
                 notes: template.notes.clone(),
                 weights: record.services.values().map(|service| (service.id.clone(), service.weight)).collect(),
+                before: Some(Foundations { networks: record.networks.clone(), volumes: record.volumes.clone() }),
                 confirmed: None,
             };
             let resolved = Resolved::of(&record.name, template);
@@ -59,7 +64,7 @@ pub(crate) async fn blue_green(inner: &Arc<Inner>, wanted: Wanted) -> Result<(),
                         tracing::error!(service = id, "a service that both versions share is not there");
                     }
                 } else {
-                    add_next(record, service);
+                    add_next(record, service, &present);
                 }
             }
             record.next = Some(next);
@@ -89,15 +94,18 @@ fn shared(record: &Record, incoming: &[ServiceRecord]) -> BTreeSet<String> {
     }
 }
 
-/// Adds a service of the new version, without requests at first.
-fn add_next(record: &mut Record, mut service: ServiceRecord) {
+/// Adds a service of the new version, without requests at first. It takes over nobody's containers: those of a namesake
+/// that the template has no more (`present`) may be all that serves now.
+fn add_next(record: &mut Record, mut service: ServiceRecord, present: &BTreeSet<String>) {
     service.release = Release::Next;
     service.weight = 0;
     let namesake = record.services.values().find(|other| other.name == service.name);
-    if let Some(namesake) = namesake {
-        if namesake.service.extensions.scale == service.service.extensions.scale {
-            service.scale = namesake.scale;
-        }
+    if let Some(namesake) = namesake
+        && namesake.service.extensions.scale == service.service.extensions.scale
+    {
+        service.scale = namesake.scale;
+    }
+    if namesake.is_some() || present.contains(&service.origin()) {
         record.incarnations += 1;
         service.incarnation = record.incarnations;
         service.id = suffixed(record, &service);
@@ -206,9 +214,22 @@ pub(crate) async fn rollback(inner: &Inner, project: &str) -> Result<(), Refusal
                 service.shared = false;
                 service.weight = next.weights.get(&service.id).copied().unwrap_or(100);
             }
+            if let Some(before) = next.before {
+                restore(record, before);
+            }
             record.updated = now;
             resolve::forget_unused(record);
             Ok(())
         })
         .await
+}
+
+/// Networks and volumes are again what the old version says of them. A volume that it wants kept is not deleted with the
+/// application because the new version said otherwise.
+fn restore(record: &mut Record, before: Foundations) {
+    for (name, _) in before.volumes.iter().filter(|(_, volume)| volume.keep) {
+        record.made_volumes.remove(name);
+    }
+    record.networks = before.networks;
+    record.volumes = before.volumes;
 }

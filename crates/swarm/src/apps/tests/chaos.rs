@@ -178,6 +178,30 @@ async fn calm_story(events: Vec<Event>) {
     assert_eq!(router.failures(), Vec::<String>::new());
 }
 
+/// The old ones that leave are those that shall be again: they run still, but get no requests any more.
+#[tokio::test(start_paused = true)]
+async fn an_update_that_is_taken_back_halfway_is_not_noticed() {
+    for milliseconds in (0..3000).step_by(50) {
+        calm_story(vec![Event::Update(1), Event::Pause(milliseconds), Event::Update(0)]).await;
+    }
+}
+
+/// What serves now are containers of a service that the template has no more; a release brings that service back.
+#[tokio::test(start_paused = true)]
+async fn a_release_takes_over_no_containers_that_still_serve() {
+    for milliseconds in (0..3000).step_by(100) {
+        calm_story(vec![
+            Event::BlueGreen(0, true),
+            Event::Confirm(true),
+            Event::Pause(milliseconds),
+            Event::Update(0),
+            Event::BlueGreen(0, true),
+            Event::Pause(13_000),
+        ])
+        .await;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -218,3 +218,37 @@ async fn networks_and_listeners() {
         .await;
     assert!(world.apps.tcp_listeners().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_two_applications_share_goes_with_the_last() {
+    let world = World::new(2);
+    let template = "version: '2'\nservices:\n  web: {image: web, networks: [net], volumes: ['data:/data']}\nnetworks: {net: {name: shared-net}}\nvolumes: {data: {name: shared-data, driver: ossfs, driver_opts: {bucket: b}}}\n";
+    for name in ["one", "two"] {
+        world.create(name, template).await;
+        world.state(name, "running").await;
+    }
+    let shared = || {
+        let state = world.engines.state();
+        (state.networks.contains_key("shared-net"), state.volumes.contains_key("shared-data"))
+    };
+    for (name, left) in [("one", true), ("two", false)] {
+        let gone = world.request("DELETE", &format!("/projects/{name}?volume=true"), "").await;
+        assert!(gone.status.is_success(), "{}", gone.body);
+        world.until("it is forgotten", || world.apps.inner.store.get(name).is_none()).await;
+        assert_eq!(shared(), (left, left), "after {name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_routes_lead_to_the_routers_inside_the_overlay() {
+    let world = World::new(1);
+    let template = "web: {image: web, labels: {aliyun.routing.port_80: 'http://shop.local'}}\nask: {image: ask, external_links: ['shop.local', 'shop.local:shop']}\n";
+    world.create("app", template).await;
+    world.state("app", "running").await;
+    let ask = world.engines.container("app_ask_1").unwrap().inspect;
+    let links = ask["NetworkingConfig"]["EndpointsConfig"]["multi-host-network"]["Links"].as_array().unwrap().clone();
+    for link in ["sampan-router:shop.local", "sampan-router:shop"] {
+        assert!(links.contains(&json!(link)), "{links:?}");
+    }
+    assert!(ask["HostConfig"].get("ExtraHosts").is_none());
+}

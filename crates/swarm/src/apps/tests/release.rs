@@ -160,3 +160,26 @@ async fn a_confirmation_without_force_leaves_the_weights_alone() {
     assert_eq!(world.engines.container("app_web_1").unwrap().image, "web:3");
     router.assert_nothing_failed();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_gives_networks_and_volumes_their_old_definitions() {
+    let template = |image: &str, internal: bool, kept: &str| {
+        format!(
+            "version: '2'\nservices:\n  web: {{image: '{image}', networks: [back], volumes: ['data:/data']}}\nnetworks:\n  back: {{internal: {internal}}}\nvolumes:\n  data: {{driver: ossfs, driver_opts: {{bucket: {kept}}}}}\n"
+        )
+    };
+    let mut world = World::new(2);
+    world.create("app", &template("web:1", false, "one")).await;
+    world.state("app", "running").await;
+    let before = world.apps.inner.store.get("app").unwrap();
+    world.blue_green("app", "2.0", &template("web:2", true, "two")).await;
+    world.state("app", "running").await;
+    assert!(world.apps.inner.store.get("app").unwrap().networks["app_back"].internal);
+    // What is on disk is enough.
+    world.kill().await;
+    world.start();
+    world.post("/projects/app/rollback-update?force=true", Value::Null, 202).await;
+    world.until("the new version is gone", || world.engines.running() == ["app_web_1"]).await;
+    let after = world.apps.inner.store.get("app").unwrap();
+    assert!(after.networks == before.networks && after.volumes == before.volumes);
+}

@@ -84,6 +84,7 @@ impl Docker {
         let made: Value = serde_json::from_slice(&made).unwrap_or_default();
         member.refresh_images().await?;
         let name = name.unwrap_or_else(|| text(&made, "/Id").to_owned());
+        self.fleet.note_image(&member, &name);
         for (node, copied) in self.fleet.spread_image(&member, &name).await {
             if let Err(error) = copied {
                 // It is there, and is copied when a container needs it.

@@ -13,7 +13,8 @@ use super::pull::error_message;
 use crate::docker::{Answer, Call, Docker};
 use crate::{
     fleet::{
-        Member, error_of,
+        Fleet, Member, error_of,
+        observe::text,
         wire::{self, Body, Messages, Sink},
     },
     model::Refusal,
@@ -21,6 +22,11 @@ use crate::{
 
 /// Pieces that wait for one node.
 const WAITING_MAX: usize = 16;
+/// How an engine says the name of an image that it has loaded.
+const LOADED: &str = "Loaded image: ";
+
+/// How it went on a node, with the names of what was loaded.
+type Loaded = (Arc<Member>, Result<Vec<String>, Refusal>);
 
 impl Docker {
     pub(super) async fn load(&self, call: Call) -> Answer {
@@ -43,22 +49,29 @@ impl Docker {
                 async move {
                     let (member, response) = load.await;
                     let result = follow(&member, response, heard).await;
-                    (member.name.clone(), result)
+                    (member, result)
                 }
             });
             let results = join_all(followed).await;
             feed.abort();
-            fleet.publish();
-            for (node, result) in results {
-                if let Err(error) = result {
-                    sink.message(&error_message(&format!("{node}: {}", error.message))).await;
-                    return;
-                }
-            }
+            conclude(&fleet, results, &sink).await;
         });
         let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
+    }
+}
+
+/// Notes what names mean now, and says where it failed.
+async fn conclude(fleet: &Fleet, results: Vec<Loaded>, sink: &Sink) {
+    if let Some((member, Ok(names))) = results.iter().find(|(_, result)| result.is_ok()) {
+        names.iter().for_each(|name| fleet.note_image(member, name));
+    }
+    fleet.publish();
+    let failed = results.iter().filter_map(|(member, result)| Some((member, result.as_ref().err()?)));
+    let failed: Vec<String> = failed.map(|(member, error)| format!("{}: {}", member.name, error.message)).collect();
+    if !failed.is_empty() {
+        sink.message(&error_message(&failed.join("; "))).await;
     }
 }
 
@@ -108,16 +121,19 @@ async fn follow(
     member: &Member,
     response: Result<Response<Body>, Refusal>,
     heard: Option<Sink>,
-) -> Result<(), Refusal> {
+) -> Result<Vec<String>, Refusal> {
     let response = member.client.accepted(response?).await?;
+    let mut names = Vec::new();
     let mut messages = Messages::new(response.into_body());
     while let Some(message) = messages.next().await.map_err(|error| member.client.failed(&error))? {
         if let Some(error) = error_of(&message) {
             return Err(Refusal::internal(error));
         }
+        names.extend(text(&message, "/stream").trim().strip_prefix(LOADED).map(str::to_owned));
         if let Some(sink) = &heard {
             sink.message(&message).await;
         }
     }
-    member.refresh_images().await
+    member.refresh_images().await?;
+    Ok(names)
 }

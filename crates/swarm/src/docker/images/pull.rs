@@ -58,6 +58,9 @@ impl Docker {
         }
         let (sink, body) = wire::stream();
         let fleet = self.fleet.clone();
+        let tag = call.query.text("tag").filter(|tag| !tag.is_empty());
+        // Without any tag all of them are pulled.
+        let name = (tag.is_some() || has_tag(&image)).then(|| reference(Some(&image), tag)).flatten();
         tokio::spawn(async move {
             let first = begun.into_iter().map(|(member, response)| follow(member, Ok(response), &sink));
             let others = asked.into_iter().map(|asked| async {
@@ -66,6 +69,10 @@ impl Docker {
             });
             let (first, others) = futures::join!(join_all(first), join_all(others));
             let failed: Vec<(String, Refusal)> = first.into_iter().chain(others).flatten().chain(refusals).collect();
+            let well = |member: &&Arc<Member>| failed.iter().all(|(node, _)| *node != member.name);
+            if let (Some(name), Some(member)) = (&name, members.iter().find(well)) {
+                fleet.note_image(member, name);
+            }
             fleet.publish();
             conclude(&failed, members.len(), &sink).await;
         });
@@ -152,10 +159,15 @@ pub(super) fn error_message(message: &str) -> Value {
     json!({"errorDetail": {"message": message}, "error": message})
 }
 
-/// `repo:tag`.
+fn has_tag(image: &str) -> bool {
+    image.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
+/// `repo:tag`, `repo@digest`.
 pub(super) fn reference(repo: Option<&str>, tag: Option<&str>) -> Option<String> {
     let repo = repo.filter(|repo| !repo.is_empty())?;
     Some(match tag.filter(|tag| !tag.is_empty()) {
+        Some(digest) if digest.contains(':') => format!("{repo}@{digest}"),
         Some(tag) => format!("{repo}:{tag}"),
         None => repo.to_owned(),
     })
@@ -188,20 +200,21 @@ async fn spread(fleet: Arc<Fleet>, member: Arc<Member>, body: Body, mut names: V
     if names.is_empty() && !id.is_empty() {
         names.push(id);
     }
+    let mut failed = Vec::new();
     for name in names {
+        fleet.note_image(&member, &name);
         for (node, copied) in fleet.spread_image(&member, &name).await {
             match copied {
-                Ok(()) => {
-                    tracing::debug!(node, name, "an image was copied");
-                }
+                Ok(()) => tracing::debug!(node, name, "an image was copied"),
                 Err(error) => {
-                    let message =
-                        format!("{name} was made on {} but not copied to {node}: {}", member.name, error.message);
-                    sink.message(&error_message(&message)).await;
-                    return;
+                    let from = &member.name;
+                    failed.push(format!("{name} was made on {from} but not copied to {node}: {}", error.message));
                 }
             }
         }
+    }
+    if !failed.is_empty() {
+        sink.message(&error_message(&failed.join("; "))).await;
     }
 }
 

@@ -4,9 +4,10 @@ use futures::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
+use super::pull::reference;
 use crate::docker::{Answer, Call, Docker};
 use crate::{
-    fleet::{into_array, wire},
+    fleet::{Fleet, into_array, wire},
     model::Refusal,
 };
 
@@ -14,6 +15,10 @@ impl Docker {
     /// `POST /images/{name}/tag?repo=&tag=`.
     pub(super) async fn tag(&self, call: &Call, image: &str) -> Answer {
         let mut members = self.holders(image);
+        // Where nodes have different images under the name, the new name is that of the right one.
+        if let Some(meant) = self.fleet.image_meant(image) {
+            members.retain(|member| Fleet::image_on(member, image).as_ref() == Some(&meant));
+        }
         if members.is_empty() {
             members.push(self.holder(image).await?);
         }
@@ -23,7 +28,13 @@ impl Docker {
             member.refresh_images().await?;
             tagged
         }));
-        let outcome = tagged.await.into_iter().find_map(Result::err);
+        let tagged = tagged.await;
+        let name = reference(call.query.text("repo"), call.query.text("tag"));
+        let first = members.iter().zip(&tagged).find(|(_, tagged)| tagged.is_ok());
+        if let (Some(name), Some((member, _))) = (name, first) {
+            self.fleet.note_image(member, &name);
+        }
+        let outcome = tagged.into_iter().find_map(Result::err);
         self.fleet.publish();
         outcome.map_or_else(|| Ok(wire::empty(StatusCode::CREATED)), Err)
     }
@@ -56,6 +67,9 @@ impl Docker {
             }
         }
         self.fleet.publish();
+        if self.holders(image).is_empty() {
+            self.fleet.forget_image(image);
+        }
         match failed {
             Some(refusal) => Err(refusal),
             None => Ok(wire::answer(StatusCode::OK, &deleted)),

@@ -229,6 +229,7 @@ impl Service {
             instance_deletion_protection: false,
             addons: Vec::new(),
             maintenance_window: None,
+            autoscaling: None,
             resource_group_id: String::new(),
             runtime_requested: None,
             timeout_minutes: checked.timeout_minutes,
@@ -237,6 +238,11 @@ impl Service {
             deletion: None,
             request: checked.request.clone(),
             first_running: None,
+            upgrade: None,
+            power: None,
+            restore: None,
+            restores: 0,
+            conditions: Vec::new(),
         };
         change.create(&cluster);
         change.secret(&format!("cluster/{id}/login-password"), &checked.password);

@@ -321,6 +321,11 @@ fn attachable(change: &Change<'_>, cluster: &Cluster, id: &str) -> Outcome<Arc<V
     if let Some(other) = machine.cluster_id() {
         return Err(Fault::new(FaultKind::ClusterState, format!("instance {id} is in the cluster {other} already")));
     }
+    if machine.host.is_some() {
+        let text =
+            format!("instances: {id} is a host, which runs no Docker engine of ours; add machines of the inventory");
+        return Err(Fault::invalid("instances", text));
+    }
     if machine.vpc_id != cluster.network.vpc_id {
         let text = format!(
             "instances: {id} is in the VPC {}, the cluster in {}; add instances of the cluster's VPC",
