@@ -101,6 +101,11 @@ impl MemoryProvider {
         self.state().capacity = capacity;
     }
 
+    /// Whether networks keep an endpoint of a machine that is gone, as Docker's sometimes do: then none can be removed.
+    pub fn set_stale_endpoints(&self, stale: bool) {
+        self.state().stale_endpoints = stale;
+    }
+
     /// Decides which calls fail from now on.
     pub fn set_faults(&self, plan: FaultPlan) {
         *guard(&self.engine.faults) = plan;

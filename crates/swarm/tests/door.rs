@@ -100,6 +100,8 @@ struct Has {
     container: Option<Value>,
     process: Option<Process>,
     started: u32,
+    /// This run's address was not asked for at the swarm's manager.
+    self_given: Option<u32>,
     calls: Vec<String>,
 }
 
@@ -194,7 +196,10 @@ impl Has {
             "Id": "c1",
             "State": { "Running": pid > 0, "Pid": pid, "StartedAt": format!("run {}", self.started) },
             "Config": { "Labels": wanted["Labels"] },
-            "NetworkSettings": { "Networks": { NETWORK: { "IPAddress": address } } },
+            "NetworkSettings": { "Networks": { NETWORK: {
+                "IPAddress": address,
+                "IPAMConfig": (self.self_given != Some(self.started)).then(|| json!({ "IPv4Address": address })),
+            } } },
         }))
     }
 }
@@ -310,5 +315,22 @@ async fn a_container_of_another_make_is_replaced() {
     soon("it opens", door.opened()).await;
     let expected = ["DELETE /containers/ID", "POST /containers/create", "POST /containers/ID/start"];
     assert_eq!(engine.calls(), expected);
+    assert_eq!(through(&door, 2).await, "10.99.2.2");
+}
+
+#[tokio::test]
+async fn a_container_with_an_address_of_somebody_elses_is_replaced() {
+    if !is_inside("a_container_with_an_address_of_somebody_elses_is_replaced") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("engine.sock");
+    let engine = Engine::default();
+    engine.lock().self_given = Some(1);
+    let _serving = engine.serve(&socket);
+    let door = Door::open(settings(&socket));
+    soon("it opens", door.opened()).await;
+    let again = ["DELETE /containers/ID", "POST /containers/create", "POST /containers/ID/start"];
+    assert_eq!(engine.calls(), [MADE.as_slice(), &again].concat());
     assert_eq!(through(&door, 2).await, "10.99.2.2");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sampan_store::{
     Batch,
     model::{
-        Cluster, ClusterState, Fault, FaultKind, KubeCredential, NodePool, Outcome, Task, TaskState, TaskType,
+        Cluster, ClusterState, Fault, FaultKind, KubeCredential, Level, NodePool, Outcome, Task, TaskState, TaskType,
         Timestamp, Trigger,
     },
 };
@@ -17,7 +17,8 @@ use super::{
     driver::Status,
     journal::Journal,
     memory::Note,
-    network, progress, repair,
+    network::{self, Released},
+    progress, repair,
     scope::Scope,
     status::Step,
 };
@@ -31,8 +32,7 @@ const POLL: Duration = Duration::from_secs(1);
 struct Release {
     machines: Step,
     network: Step,
-    /// The VPC was the cluster's own: its records go too.
-    vpc: Option<network::Leave>,
+    vpc: Released,
 }
 
 /// Deletes the cluster.
@@ -64,8 +64,9 @@ pub(super) async fn delete(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     cluster::update(&mut batch, &scope.tasks, &tasks);
     if left == Step::Done {
         remove_backups(ctx, scope).await;
+        tell_of_leftover(scope, &release.vpc, &mut journal);
         batch.expect_revision::<Cluster>(&scope.cluster.id, Some(scope.cluster.revision));
-        forget(ctx, scope, &mut batch, release.vpc.as_ref());
+        forget(ctx, scope, &mut batch, &release.vpc);
     }
     journal.write_to(&mut batch);
     commit(ctx, batch, &left).await
@@ -97,8 +98,11 @@ pub(super) async fn roll_back(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     // Once in each run of the server is enough.
     if ctx.memory.set_rolled_back(&scope.cluster.id) {
         secrets(scope, &mut batch);
+        let mut journal = Journal::of(&scope.cluster, ctx.now());
+        tell_of_leftover(scope, &release.vpc, &mut journal);
+        journal.write_to(&mut batch);
     }
-    if let Some(leave) = &release.vpc {
+    if let Released::Removed(leave) = &release.vpc {
         network::forget(ctx, &scope.cluster.network.vpc_id, leave, &mut batch);
         let mut journal = Journal::of(&scope.cluster, ctx.now());
         journal.log("what the failed creation had taken has been released");
@@ -121,7 +125,11 @@ async fn commit(ctx: &Context, batch: Batch, left: &Step) -> Outcome<Status> {
 /// Does what can be done now to release machines and network.
 async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
     let machines = machines(ctx, scope);
-    let blocked = |why: &str| Release { machines: machines.clone(), network: Step::Blocked(why.to_owned()), vpc: None };
+    let blocked = |why: &str| Release {
+        machines: machines.clone(),
+        network: Step::Blocked(why.to_owned()),
+        vpc: Released::Stays,
+    };
     if machines != Step::Done {
         return blocked("waits until the machines are gone");
     }
@@ -129,7 +137,7 @@ async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
         return Release {
             machines: Step::Waiting(why),
             network: Step::Blocked("waits for the volume".into()),
-            vpc: None,
+            vpc: Released::Stays,
         };
     }
     let patience = BALANCER_PATIENCE.saturating_sub(repair::span(since, ctx.now()));
@@ -139,7 +147,19 @@ async fn release(ctx: &Context, scope: &Scope, since: Timestamp) -> Release {
     }
     match network::release(ctx, &scope.cluster).await {
         Ok(vpc) => Release { machines, network: Step::Done, vpc },
-        Err(Note { message, .. }) => Release { machines, network: Step::Waiting(message), vpc: None },
+        Err(Note { message, .. }) => Release { machines, network: Step::Waiting(message), vpc: Released::Stays },
+    }
+}
+
+/// A network that the engine keeps is not forgotten, and nobody need wait for it.
+fn tell_of_leftover(scope: &Scope, vpc: &Released, journal: &mut Journal) {
+    if let Released::LeftOver(why) = vpc {
+        let vpc_id = &scope.cluster.network.vpc_id;
+        let text = format!(
+            "the network of VPC {vpc_id} could not be removed: {why}. Nothing uses it; its removal is tried again from \
+             time to time, and succeeds after a restart of the Docker engine at the latest"
+        );
+        journal.cluster_event("cluster_delete", Level::Warning, "NetworkLeftOver", text);
     }
 }
 
@@ -193,7 +213,7 @@ fn set_state(record: &mut Cluster, task: Option<&Task>, left: &Step, now: Timest
 }
 
 /// Removes everything recorded that only the cluster needed. Its tasks, events and log stay, and its record for them.
-fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc: Option<&network::Leave>) {
+fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc: &Released) {
     let cluster_id = &scope.cluster.id;
     for pool in &scope.pools {
         batch.delete::<NodePool>(&pool.id);
@@ -204,7 +224,7 @@ fn forget(ctx: &Context, scope: &Scope, batch: &mut Batch, vpc: Option<&network:
     for trigger in ctx.store.list_of::<Trigger>(cluster_id) {
         batch.delete::<Trigger>(&trigger.id);
     }
-    if let Some(leave) = vpc {
+    if let Released::Removed(leave) = vpc {
         network::forget(ctx, &scope.cluster.network.vpc_id, leave, batch);
     }
     secrets(scope, batch);

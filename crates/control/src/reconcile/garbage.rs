@@ -25,25 +25,26 @@ pub(super) async fn collect(ctx: &Context) -> Outcome<Status> {
     let by_container = inventory.machines.iter().filter_map(|machine| ctx.names.id_of(&machine.name));
     let by_volume = inventory.volumes.iter().filter_map(|volume| ctx.names.machine_id_of_volume(volume));
     let machine_ids: BTreeSet<&str> = by_container.chain(by_volume).collect();
+    // What cannot be removed now does not keep anything else; the first trouble is told.
+    let mut outcome = Ok(());
     for id in machine_ids.into_iter().filter(|id| !is_machine_wanted(ctx, id)) {
-        collect_machine(ctx, id).await?;
+        outcome = outcome.and(collect_machine(ctx, id).await);
     }
     for volume in &inventory.volumes {
         if let Some(cluster_id) = ctx.names.cluster_id_of_volume(volume)
             && !is_cluster_wanted(ctx, cluster_id)
         {
-            info!(volume, "removing a volume that no cluster wants");
-            engine("removing a volume", ctx.provider.delete_volume(volume)).await.map_err(unavailable)?;
+            outcome = outcome.and(collect_volume(ctx, volume).await);
         }
     }
     let vpc_ids = inventory.networks.iter().filter_map(|network| ctx.names.id_of(network));
     for id in vpc_ids.filter(|id| ctx.store.get::<Vpc>(id).is_none()) {
-        collect_network(ctx, id).await?;
+        outcome = outcome.and(collect_network(ctx, id).await);
     }
     for vpc in ctx.store.list::<Vpc>().iter().filter(|vpc| network::is_leftover(ctx, vpc)) {
-        network::collect(ctx, vpc).await?;
+        outcome = outcome.and(network::collect(ctx, vpc).await);
     }
-    Ok(Status::again(INTERVAL, "looks for leftovers from time to time"))
+    outcome.map(|()| Status::again(INTERVAL, "looks for leftovers from time to time"))
 }
 
 fn unavailable(error: ProviderError) -> Fault {
@@ -73,6 +74,11 @@ async fn collect_machine(ctx: &Context, machine_id: &str) -> Outcome<()> {
     let name = ctx.names.machine(machine_id);
     info!(machine = name, "removing a machine that no record wants");
     engine("removing the machine", ctx.provider.delete_machine(&name)).await.map_err(unavailable)
+}
+
+async fn collect_volume(ctx: &Context, volume: &str) -> Outcome<()> {
+    info!(volume, "removing a volume that no cluster wants");
+    engine("removing a volume", ctx.provider.delete_volume(volume)).await.map_err(unavailable)
 }
 
 async fn collect_network(ctx: &Context, vpc_id: &str) -> Outcome<()> {

@@ -98,6 +98,7 @@ pub(super) struct MachineMemory {
 #[derive(Default)]
 struct Inner {
     networks: HashSet<String>,
+    networks_refused: HashMap<String, Instant>,
     certificates: HashMap<String, (Vec<Ipv4Addr>, Instant)>,
     turns: HashMap<String, (String, Instant)>,
     base: HashMap<String, BasePart>,
@@ -150,6 +151,16 @@ impl Memory {
     pub(super) fn set_network(&self, vpc_id: &str, up: bool) -> bool {
         let networks = &mut self.inner().networks;
         if up { networks.insert(vpc_id.to_owned()) } else { networks.remove(vpc_id) }
+    }
+
+    /// Notes whether the engine just refused to remove the network, and answers for how long it has been doing so.
+    pub(super) fn set_network_refused(&self, vpc_id: &str, refused: bool) -> Duration {
+        let since = &mut self.inner().networks_refused;
+        if !refused {
+            since.remove(vpc_id);
+            return Duration::ZERO;
+        }
+        since.entry(vpc_id.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 
     /// Time since the certificates were last looked at, if that was for these addresses.

@@ -1,6 +1,8 @@
 //! The network of a VPC. Several clusters and machines may need it at the same time: making and removing it is done under
 //! a lock of its name, and it goes only when nothing uses it any more.
 
+use std::time::Duration;
+
 use sampan_provider::{NetworkSpec, ProviderError};
 use sampan_store::{
     Batch,
@@ -14,6 +16,10 @@ use super::{
     memory::Note,
     scope::{Life, life},
 };
+
+/// An engine that does not let go of an empty network holds up its cluster's deletion for so long: Docker may keep an
+/// endpoint of a container that it has removed until it is started anew. Then [`collect`] goes on trying.
+const REFUSALS_MAX: Duration = Duration::from_secs(60);
 
 /// Makes the VPC's network, or finds it.
 pub(super) async fn ensure(ctx: &Context, vpc_id: &str) -> Result<(), Note> {
@@ -35,6 +41,7 @@ pub(super) async fn ensure(ctx: &Context, vpc_id: &str) -> Result<(), Note> {
         return Err(refusal(ctx, &vpc, &error).await.unwrap_or_else(|| error.into()));
     }
     ctx.memory.set_network(vpc_id, true);
+    ctx.memory.set_network_refused(vpc_id, false);
     ctx.waker.wake(Key::Balancer);
     Ok(())
 }
@@ -72,19 +79,36 @@ pub(super) struct Leave {
     guard: Guard,
 }
 
-/// Removes the network of an ephemeral VPC that only `cluster` used. `Some` when the VPC's records shall go too.
-pub(super) async fn release(ctx: &Context, cluster: &Cluster) -> Result<Option<Leave>, Note> {
+/// What becomes of a deleted cluster's VPC.
+pub(super) enum Released {
+    /// It goes, with its records.
+    Removed(Leave),
+    /// It stays: others use it, or it shall stay.
+    Stays,
+    /// Nobody uses it, and the engine does not let go of its network, for this reason; it is removed later.
+    LeftOver(String),
+}
+
+/// Removes the network of an ephemeral VPC that only `cluster` used.
+pub(super) async fn release(ctx: &Context, cluster: &Cluster) -> Result<Released, Note> {
     let vpc_id = &cluster.network.vpc_id;
     let name = ctx.names.network(vpc_id);
     let _alone = ctx.memory.lock(&name).await;
     if !is_unused(ctx, cluster) {
-        return Ok(None);
+        return Ok(Released::Stays);
     }
     ctx.memory.set_network(vpc_id, false);
-    engine("removing the network", ctx.provider.delete_network(&name)).await?;
+    let removed = engine("removing the network", ctx.provider.delete_network(&name)).await;
+    // An engine that does not answer refuses nothing.
+    let is_refused = removed.as_ref().is_err_and(|error| !matches!(error, ProviderError::Unavailable(_)));
+    let refused_for = ctx.memory.set_network_refused(vpc_id, is_refused);
+    match removed {
+        Err(error) if refused_for >= REFUSALS_MAX => return Ok(Released::LeftOver(error.to_string())),
+        removed => removed?,
+    }
     // A cluster that was recorded in the meantime makes it again; its VPC then stays.
     let guard = Guard::read(&ctx.store);
-    Ok(is_unused(ctx, cluster).then_some(Leave { guard }))
+    Ok(if is_unused(ctx, cluster) { Released::Removed(Leave { guard }) } else { Released::Stays })
 }
 
 /// Whether the VPC exists for its clusters only, and none but `cluster` is left. A retained VPC counts as used.
@@ -130,6 +154,7 @@ pub(super) async fn collect(ctx: &Context, vpc: &Vpc) -> Outcome<()> {
     ctx.memory.set_network(&vpc.id, false);
     let removed = engine("removing the network", ctx.provider.delete_network(&name)).await;
     removed.map_err(|error| Fault::unavailable(error.to_string()))?;
+    ctx.memory.set_network_refused(&vpc.id, false);
     let leave = Leave { guard: Guard::read(&ctx.store) };
     if !is_leftover(ctx, vpc) {
         return Ok(());

@@ -46,6 +46,30 @@ async fn nothing_but_memories_is_left() {
     bench.check_world().await;
 }
 
+/// Docker may keep an endpoint of a container that it has removed.
+#[tokio::test(start_paused = true)]
+async fn a_network_that_the_engine_keeps_is_removed_later() {
+    let (mut bench, order) = (Bench::started().await, Order::new(1, 2));
+    orders::create(&bench.store, &order, bench.now()).await;
+    bench.until_state(&order, ClusterState::Running).await;
+    bench.world.provider.set_stale_endpoints(true);
+    let begun = bench.now();
+    let task = orders::delete(&bench.store, &order, Retain::default(), begun).await;
+    bench.until_task(&task, TaskState::Success).await;
+    assert!(is_deleted(&bench, &order));
+    let seconds = bench.now().duration_since(begun).as_secs();
+    assert!((60..120).contains(&seconds), "waited for a while, not for ever: {seconds} s");
+    assert_eq!(bench.told("NetworkLeftOver").await, 1);
+    assert!(bench.store.get::<Vpc>(&order.vpc()).is_some(), "its range is taken as long as the network is there");
+    bench.pass(Duration::from_secs(900)).await;
+    assert!(bench.store.get::<Vpc>(&order.vpc()).is_some());
+    bench.world.provider.set_stale_endpoints(false);
+    bench.until("the network is gone", Duration::from_secs(900), |bench| bench.store.list::<Vpc>().is_empty()).await;
+    assert!(bench.world.provider.is_empty());
+    bench.quiet().await;
+    bench.check_world().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn retained_machines_go_to_the_inventory() {
     for retain in

@@ -21,6 +21,7 @@ pub(super) struct State {
     host_services_made: u64,
     pub(super) images: Option<BTreeSet<String>>,
     pub(super) host_routes: Vec<Ipv4Net>,
+    pub(super) stale_endpoints: bool,
     pub(super) capacity: HostCapacity,
     /// Machines that events are due for.
     pub(super) changed: Vec<String>,
@@ -52,6 +53,7 @@ impl Default for State {
             host_services_made: 0,
             images: None,
             host_routes: Vec::new(),
+            stale_endpoints: false,
             capacity: HostCapacity { cpus: 64, memory_bytes: 256 << 30 },
             changed: Vec::new(),
         }
@@ -91,6 +93,9 @@ impl State {
         let user = self.machines.values().find(|machine| machine.is_on(name));
         if let Some(user) = user {
             return Err(ProviderError::Conflict(format!("network {name} is in use by container {}", user.spec.name)));
+        }
+        if self.stale_endpoints {
+            return Err(ProviderError::Conflict(format!("network {name} has active endpoints")));
         }
         self.networks.remove(name);
         Ok(())

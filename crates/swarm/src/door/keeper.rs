@@ -129,7 +129,7 @@ impl Keeper {
             return Ok(None);
         }
         let Some(running) = self.running(&found, id.clone()) else {
-            self.shut("its container was taken out of the network");
+            self.shut("its container has no address in the network that it was given there");
             self.remove(&id).await?;
             return Ok(None);
         };
@@ -140,8 +140,10 @@ impl Keeper {
     }
 
     fn running(&self, found: &Value, id: String) -> Option<Running> {
-        let address =
-            found["NetworkSettings"]["Networks"][&self.settings.network]["IPAddress"].as_str()?.parse().ok()?;
+        let endpoint = &found["NetworkSettings"]["Networks"][&self.settings.network];
+        let address = endpoint["IPAddress"].as_str()?.parse().ok()?;
+        // One that the engine took without asking the swarm is somebody else's: see `fleet::addresses`.
+        endpoint["IPAMConfig"]["IPv4Address"].as_str().filter(|given| !given.is_empty())?;
         let pid = u32::try_from(found["State"]["Pid"].as_u64()?).ok().filter(|pid| *pid > 0)?;
         Some(Running { id, pid, started: text(found, "/State/StartedAt"), address })
     }

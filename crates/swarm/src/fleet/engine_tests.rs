@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Fleet,
+    addresses::Tries,
     kept::Kept,
     testing::{Answers, Log, answers, fleet, missing},
 };
@@ -88,4 +89,56 @@ async fn a_volume_removed_while_a_node_is_away_goes_when_it_is_back() {
     assert!(fleet.volumes_round().await);
     assert_eq!(there.lock().unwrap().iter().collect::<Vec<_>>(), ["again", "stays"]);
     assert!(state(dir.path()).removed_volumes().is_empty());
+}
+
+/// An engine with a running container that is in an overlay and in a network of the engine's own.
+fn with_container(overlay_address_given: bool) -> Answers {
+    let state = Mutex::new((true, overlay_address_given));
+    answers(move |method, path, _| {
+        let (running, given) = *state.lock().unwrap();
+        match (method.as_str(), path) {
+            ("GET", "/containers/c1/json") => {
+                let status = if running { "running" } else { "exited" };
+                let asked = given.then(|| json!({"IPv4Address": "172.18.0.9"}));
+                let address = if given { "172.18.0.9" } else { "172.18.0.2" };
+                let networks = json!({
+                    "multi-host-network": {"NetworkID": "overlay1", "IPAddress": address, "IPAMConfig": asked},
+                    "own": {"NetworkID": "local1", "IPAddress": "10.9.0.2", "IPAMConfig": null},
+                });
+                let seen = json!({"Id": "c1", "Name": "/web", "State": {"Status": status}, "NetworkSettings": {"Networks": networks}});
+                (StatusCode::OK, seen)
+            }
+            ("GET", "/networks/overlay1" | "/networks/multi-host-network") => {
+                (StatusCode::OK, json!({"Scope": "swarm", "Containers": {"x": {}}}))
+            }
+            ("GET", "/networks/local1" | "/networks/own") => (StatusCode::OK, json!({"Scope": "local"})),
+            ("POST", "/containers/c1/stop?t=10") => {
+                state.lock().unwrap().0 = false;
+                (StatusCode::NO_CONTENT, Value::Null)
+            }
+            ("POST", "/containers/c1/start") => {
+                *state.lock().unwrap() = (true, true);
+                (StatusCode::NO_CONTENT, Value::Null)
+            }
+            _ => missing("thing"),
+        }
+    })
+}
+
+#[tokio::test]
+async fn who_took_an_address_by_itself_is_restarted() {
+    for given in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::default();
+        let fleet = fleet(dir.path(), &log, vec![with_container(given)]).await;
+        let member = fleet.member("n1").unwrap();
+        fleet.refresh(&member, "c1").await;
+        let mut tries = Tries::new();
+        fleet.addresses_round(&mut tries).await;
+        let restart = ["n1 POST /containers/c1/stop?t=10", "n1 POST /containers/c1/start"];
+        let expected = if given { [].as_slice() } else { &restart };
+        assert_eq!(log.changes(), expected);
+        fleet.addresses_round(&mut tries).await;
+        assert_eq!(log.changes(), expected, "once is enough, and the engine's own networks are its own business");
+    }
 }

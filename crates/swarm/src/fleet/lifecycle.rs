@@ -11,7 +11,7 @@ use super::{
     client::CALL_TIMEOUT,
     member::jitter,
     networks::PREDEFINED,
-    observe::{strings, text},
+    observe::{number, strings, text},
 };
 use crate::{
     docker::query::encode,
@@ -24,6 +24,9 @@ const START_PAUSE: Duration = Duration::from_millis(200);
 /// How long it is waited for the engine to have taken an overlay down, and between two looks.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// Seconds that a container has for stopping if nobody says anything else, and those that the engine has beyond.
+const STOP_SECONDS: u64 = 10;
+const STOP_GRACE: u64 = 60;
 
 /// Whether a start failed because the last container of an overlay has just left this node: the engine removes the
 /// network and loses the race against the one that comes. A moment later it works.
@@ -98,6 +101,25 @@ impl Fleet {
         }
     }
 
+    /// Stops a container, lets the engine take its overlays down, and starts it. `seconds`: how long it may take to stop.
+    pub(crate) async fn stop_and_start(
+        &self,
+        member: &Member,
+        container: &Container,
+        seconds: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let seconds = seconds.unwrap_or_else(|| match number(&container.inspect, "/Config/StopTimeout") {
+            0 => STOP_SECONDS,
+            own => own,
+        });
+        let path = format!("/containers/{}/stop?t={seconds}", container.id);
+        let limit = Duration::from_secs(seconds.saturating_add(STOP_GRACE));
+        member.client.call_within(Method::POST, &path, None, limit).await?;
+        self.refresh(member, &container.id).await;
+        let (stopped, _) = self.locate(&container.id)?;
+        self.start_container(member, &stopped).await
+    }
+
     /// Renames a container. One that runs in an overlay leaves it for a moment: engines cannot rename endpoints there.
     pub(crate) async fn rename_container(&self, key: &str, name: &str) -> Result<(), Refusal> {
         let (container, member) = self.locate(key)?;
@@ -140,17 +162,20 @@ impl Fleet {
         let networks = container.inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
         let mut overlays = Vec::new();
         for (name, endpoint) in networks.into_iter().flatten() {
-            let known = self.manager.get(&format!("/networks/{}", text(endpoint, "/NetworkID"))).await;
-            let is_overlay = match known {
-                Ok(network) => text(&network, "/Scope") == "swarm",
-                Err(refusal) if refusal.status == StatusCode::NOT_FOUND => false,
-                Err(refusal) => return Err(refusal),
-            };
-            if is_overlay {
+            if self.is_overlay(text(endpoint, "/NetworkID")).await? {
                 overlays.push((name.clone(), endpoint_of(container, endpoint)));
             }
         }
         Ok(overlays)
+    }
+
+    /// Whether a network is one of the swarm's.
+    pub(crate) async fn is_overlay(&self, id: &str) -> Result<bool, Refusal> {
+        match self.manager.get(&format!("/networks/{id}")).await {
+            Ok(network) => Ok(text(&network, "/Scope") == "swarm"),
+            Err(refusal) if refusal.status == StatusCode::NOT_FOUND => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
     }
 }
 

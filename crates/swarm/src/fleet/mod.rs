@@ -4,6 +4,7 @@
 //! one swarm with one overlay; [`create`] puts containers on them; [`reschedule`] moves those that may move. The picture
 //! that users see is an immutable [`View`], replaced on every change.
 
+mod addresses;
 mod attach;
 mod belonging;
 mod cache;
@@ -146,6 +147,7 @@ impl Fleet {
             self.clone().keep_swarm(),
             self.clone().keep_volumes(),
             self.clone().keep_moving(),
+            Box::pin(self.clone().keep_addresses()),
         );
     }
 

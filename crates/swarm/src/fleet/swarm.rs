@@ -292,32 +292,28 @@ impl Fleet {
 
     /// Removes from the manager's list who is no member any more.
     async fn forget_strangers(&self, manager_id: &str) -> Result<(), Refusal> {
-        let present: Vec<String> = self
-            .members()
-            .iter()
-            .filter(|member| *member.cache().membership() != Membership::Left)
-            .map(|member| text(&member.cache().info(), "/Swarm/NodeID").to_owned())
-            .collect();
-        let config = self.settings();
-        let addresses: Vec<String> = config.nodes.iter().map(|node| node.ip.to_string()).collect();
         for (id, (state, address)) in self.list_nodes().await? {
-            // A node that does not answer us right now is known by its address.
-            let reached_elsewhere = state != "down" && addresses.contains(&address);
-            if id == manager_id || present.contains(&id) || reached_elsewhere {
-                continue;
-            }
-            let unreached = addresses.contains(&address)
-                && self
-                    .members()
-                    .iter()
-                    .any(|member| member.spec().ip.to_string() == address && !member.is_reachable());
-            if unreached {
+            if id == manager_id || self.is_expected(&id, &state, &address) {
                 continue;
             }
             tracing::info!(id, address, state, "the manager forgets a node that is no member any more");
             self.manager.delete(&format!("/nodes/{id}?force=1")).await?;
         }
         Ok(())
+    }
+
+    /// Whether a node of the manager's list is a member's, or may be: a member that has not said yet which one it is, or does
+    /// not answer, is known by its address. One there that is up may just have joined.
+    fn is_expected(&self, id: &str, state: &str, address: &str) -> bool {
+        self.members().iter().any(|member| {
+            let (info, has_left) = {
+                let cache = member.cache();
+                (cache.info(), *cache.membership() == Membership::Left)
+            };
+            let known = text(&info, "/Swarm/NodeID");
+            let may_be = state != "down" || !member.is_reachable() || (!has_left && known.is_empty());
+            (!has_left && known == id) || (may_be && member.spec().ip.to_string() == address)
+        })
     }
 
     fn note(&self, change: impl FnOnce(&mut SwarmState)) {

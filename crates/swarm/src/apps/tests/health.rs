@@ -51,6 +51,23 @@ async fn a_new_master_does_not_forget_who_serves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_hangs_when_a_master_begins_is_restarted() {
+    let mut world = World::new(2);
+    world.create("app", PROBED).await;
+    world.state("app", "running").await;
+    world.kill().await;
+    world.engines.state().failing.insert("app_web_2".into());
+    world.start();
+    world.until("it is restarted", || world.engines.log().iter().any(|line| line.starts_with("stop app_web_2"))).await;
+    // Its next run is another matter: it has not served yet.
+    let stops = || world.engines.log().iter().filter(|line| line.starts_with("stop app_web_2")).count();
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(stops(), 1);
+    world.engines.state().failing.clear();
+    world.until("it serves again", || world.route(HOST, "/")[0].2 == ["app_web_1", "app_web_2"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn dockers_own_health_checks_count() {
     let world = World::new(1);
     world.create("app", "web: {image: web, labels: {aliyun.routing.port_80: web}}").await;
