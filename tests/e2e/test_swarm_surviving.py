@@ -74,6 +74,10 @@ def serves(cluster, replicas=3):
         for name in webs:
             dial = cluster.docker("exec", name, "/agnhost", "connect", "--timeout=3s", "db:3306", check=False)
             assert dial.returncode == 0, f"{name} does not reach db: {dial.stdout}{dial.stderr}; {shown}"
+        # An address without one that was asked for is one that nobody gave: see `fleet/addresses.rs`.
+        given = ["{{range .NetworkSettings.Networks}}{{.IPAMConfig}}{{end}}"]
+        addresses = cluster.docker("inspect", "-f", *given, *containers).splitlines()
+        assert "<nil>" not in addresses, f"{addresses}: not all addresses are the swarm's; {shown}"
         answers = [cluster.routed("life.example", "/hostname").status_code for _ in range(6)]
         assert answers == [200] * 6, f"the route answers {answers}; {shown}"
         return True

@@ -98,9 +98,6 @@ pub(super) async fn roll_back(ctx: &Context, scope: &Scope) -> Outcome<Status> {
     // Once in each run of the server is enough.
     if ctx.memory.set_rolled_back(&scope.cluster.id) {
         secrets(scope, &mut batch);
-        let mut journal = Journal::of(&scope.cluster, ctx.now());
-        tell_of_leftover(scope, &release.vpc, &mut journal);
-        journal.write_to(&mut batch);
     }
     if let Released::Removed(leave) = &release.vpc {
         network::forget(ctx, &scope.cluster.network.vpc_id, leave, &mut batch);

@@ -1,12 +1,12 @@
-//! What exists though nothing wants it: VPCs that stayed for a machine that has gone since, and what is in the engine
-//! without a record, left by a run that was killed between a record's end and the end of what it stood for. Intent is
+//! What exists though nothing wants it: VPCs that stayed for a machine that has gone since, or because the engine kept their
+//! network, and what is in the engine without a record, left by a run that was killed between a record's end and the end of what it stood for. Intent is
 //! stored before anything is made, so what has no record is surely unwanted.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use sampan_provider::ProviderError;
 use sampan_store::model::{Cluster, Fault, Machine, Outcome, Vpc};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     context::{Context, engine},
@@ -25,24 +25,30 @@ pub(super) async fn collect(ctx: &Context) -> Outcome<Status> {
     let by_container = inventory.machines.iter().filter_map(|machine| ctx.names.id_of(&machine.name));
     let by_volume = inventory.volumes.iter().filter_map(|volume| ctx.names.machine_id_of_volume(volume));
     let machine_ids: BTreeSet<&str> = by_container.chain(by_volume).collect();
-    // What cannot be removed now does not keep anything else; the first trouble is told.
+    // What cannot be removed now does not keep anything else.
     let mut outcome = Ok(());
+    let mut note = |removed: Outcome<()>| {
+        if let Err(fault) = removed {
+            warn!(error = %fault, "a leftover stays for now");
+            outcome = Err(fault);
+        }
+    };
     for id in machine_ids.into_iter().filter(|id| !is_machine_wanted(ctx, id)) {
-        outcome = outcome.and(collect_machine(ctx, id).await);
+        note(collect_machine(ctx, id).await);
     }
     for volume in &inventory.volumes {
         if let Some(cluster_id) = ctx.names.cluster_id_of_volume(volume)
             && !is_cluster_wanted(ctx, cluster_id)
         {
-            outcome = outcome.and(collect_volume(ctx, volume).await);
+            note(collect_volume(ctx, volume).await);
         }
     }
     let vpc_ids = inventory.networks.iter().filter_map(|network| ctx.names.id_of(network));
     for id in vpc_ids.filter(|id| ctx.store.get::<Vpc>(id).is_none()) {
-        outcome = outcome.and(collect_network(ctx, id).await);
+        note(collect_network(ctx, id).await);
     }
     for vpc in ctx.store.list::<Vpc>().iter().filter(|vpc| network::is_leftover(ctx, vpc)) {
-        outcome = outcome.and(network::collect(ctx, vpc).await);
+        note(network::collect(ctx, vpc).await);
     }
     outcome.map(|()| Status::again(INTERVAL, "looks for leftovers from time to time"))
 }

@@ -153,14 +153,14 @@ impl Memory {
         if up { networks.insert(vpc_id.to_owned()) } else { networks.remove(vpc_id) }
     }
 
-    /// Notes whether the engine just refused to remove the network, and answers for how long it has been doing so.
-    pub(super) fn set_network_refused(&self, vpc_id: &str, refused: bool) -> Duration {
-        let since = &mut self.inner().networks_refused;
-        if !refused {
-            since.remove(vpc_id);
-            return Duration::ZERO;
-        }
-        since.entry(vpc_id.to_owned()).or_insert_with(Instant::now).elapsed()
+    /// For how long the engine has been refusing to remove the network: it just did.
+    pub(super) fn network_refused_for(&self, vpc_id: &str) -> Duration {
+        self.inner().networks_refused.entry(vpc_id.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// The network is gone, or is wanted again.
+    pub(super) fn forget_refusals(&self, vpc_id: &str) {
+        self.inner().networks_refused.remove(vpc_id);
     }
 
     /// Time since the certificates were last looked at, if that was for these addresses.

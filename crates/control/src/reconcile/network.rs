@@ -8,7 +8,7 @@ use sampan_store::{
     Batch,
     model::{Cluster, Fault, FaultKind, Machine, MachineState, Outcome, VSwitch, Vpc},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     allocation::Guard,
@@ -41,7 +41,7 @@ pub(super) async fn ensure(ctx: &Context, vpc_id: &str) -> Result<(), Note> {
         return Err(refusal(ctx, &vpc, &error).await.unwrap_or_else(|| error.into()));
     }
     ctx.memory.set_network(vpc_id, true);
-    ctx.memory.set_network_refused(vpc_id, false);
+    ctx.memory.forget_refusals(vpc_id);
     ctx.waker.wake(Key::Balancer);
     Ok(())
 }
@@ -98,13 +98,16 @@ pub(super) async fn release(ctx: &Context, cluster: &Cluster) -> Result<Released
         return Ok(Released::Stays);
     }
     ctx.memory.set_network(vpc_id, false);
-    let removed = engine("removing the network", ctx.provider.delete_network(&name)).await;
-    // An engine that does not answer refuses nothing.
-    let is_refused = removed.as_ref().is_err_and(|error| !matches!(error, ProviderError::Unavailable(_)));
-    let refused_for = ctx.memory.set_network_refused(vpc_id, is_refused);
-    match removed {
-        Err(error) if refused_for >= REFUSALS_MAX => return Ok(Released::LeftOver(error.to_string())),
-        removed => removed?,
+    match engine("removing the network", ctx.provider.delete_network(&name)).await {
+        Ok(()) => ctx.memory.forget_refusals(vpc_id),
+        Err(error @ ProviderError::Failed(_)) => {
+            if ctx.memory.network_refused_for(vpc_id) < REFUSALS_MAX || is_retained(ctx, vpc_id) {
+                return Err(error.into());
+            }
+            return Ok(Released::LeftOver(error.to_string()));
+        }
+        // A silent engine, or a conflict about which somebody can do something: that is waited for.
+        Err(error) => return Err(error.into()),
     }
     // A cluster that was recorded in the meantime makes it again; its VPC then stays.
     let guard = Guard::read(&ctx.store);
@@ -132,15 +135,18 @@ fn is_used(ctx: &Context, vpc_id: &str, except: Option<&str>) -> bool {
         || ctx.store.list::<Machine>().iter().any(|machine| machine.vpc_id == vpc_id)
 }
 
-/// Whether the VPC was to go with its last cluster and stayed only for a machine that has gone since. One that a deletion
-/// named to be retained stays.
+/// Whether the VPC was to go with its last cluster and stayed only for a machine that has gone since, or because the engine
+/// did not let go of its network. One that a deletion named to be retained stays.
 pub(super) fn is_leftover(ctx: &Context, vpc: &Vpc) -> bool {
-    let is_retained = |cluster: &Cluster| {
-        cluster.deletion.as_ref().is_some_and(|deletion| deletion.retain.resources.contains(&vpc.id))
+    vpc.ephemeral && !is_used(ctx, &vpc.id, None) && !is_retained(ctx, &vpc.id)
+}
+
+/// Whether a deletion named the VPC to be retained.
+fn is_retained(ctx: &Context, vpc_id: &str) -> bool {
+    let names = |cluster: &Cluster| {
+        cluster.deletion.as_ref().is_some_and(|deletion| deletion.retain.resources.iter().any(|id| id == vpc_id))
     };
-    vpc.ephemeral
-        && !is_used(ctx, &vpc.id, None)
-        && !ctx.store.list::<Cluster>().iter().any(|cluster| is_retained(cluster))
+    ctx.store.list::<Cluster>().iter().any(|cluster| names(cluster))
 }
 
 /// Removes a VPC that is left over: its network and its records.
@@ -152,9 +158,15 @@ pub(super) async fn collect(ctx: &Context, vpc: &Vpc) -> Outcome<()> {
     }
     info!(vpc = vpc.id, "removing a VPC that nothing uses any more");
     ctx.memory.set_network(&vpc.id, false);
-    let removed = engine("removing the network", ctx.provider.delete_network(&name)).await;
-    removed.map_err(|error| Fault::unavailable(error.to_string()))?;
-    ctx.memory.set_network_refused(&vpc.id, false);
+    match engine("removing the network", ctx.provider.delete_network(&name)).await {
+        Ok(()) => ctx.memory.forget_refusals(&vpc.id),
+        // To be looked at again from time to time, and not more often: that may last until the engine is started anew.
+        Err(error @ ProviderError::Failed(_)) => {
+            warn!(vpc = vpc.id, %error, "the network of a VPC that nothing uses cannot be removed now");
+            return Ok(());
+        }
+        Err(error) => return Err(Fault::unavailable(error.to_string())),
+    }
     let leave = Leave { guard: Guard::read(&ctx.store) };
     if !is_leftover(ctx, vpc) {
         return Ok(());

@@ -95,7 +95,7 @@ impl State {
             return Err(ProviderError::Conflict(format!("network {name} is in use by container {}", user.spec.name)));
         }
         if self.stale_endpoints {
-            return Err(ProviderError::Conflict(format!("network {name} has active endpoints")));
+            return Err(ProviderError::Failed(format!("network {name} has active endpoints")));
         }
         self.networks.remove(name);
         Ok(())

@@ -25,7 +25,7 @@ pub(crate) enum Health {
     Checking,
     /// It does not answer.
     Failure,
-    /// It answered once and has not for long: only a restart can help.
+    /// It answered once, or has run for very long, and does not now: only a restart can help.
     Stuck,
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::model::Refusal;
 
@@ -35,6 +35,8 @@ pub(crate) struct Kept {
     images: Mutex<BTreeMap<String, String>>,
     removed_path: PathBuf,
     removed: Mutex<Vec<(String, String)>>,
+    reconnecting_path: PathBuf,
+    reconnecting: Mutex<BTreeMap<String, Map<String, Value>>>,
     volumes: Mutex<BTreeMap<String, Value>>,
 }
 
@@ -52,11 +54,14 @@ impl Kept {
         let replaced_path = Path::new(state_dir).join("replaced.json");
         let removed_path = Path::new(state_dir).join("removed-volumes.json");
         let images_path = Path::new(state_dir).join("images.json");
+        let reconnecting_path = Path::new(state_dir).join("reconnecting.json");
         Self {
             images: Mutex::new(read_or_empty(&images_path)),
             images_path,
             removed: Mutex::new(read_or_empty(&removed_path)),
             removed_path,
+            reconnecting: Mutex::new(read_or_empty(&reconnecting_path)),
+            reconnecting_path,
             volumes_dir,
             volumes: Mutex::new(volumes),
             moving_path: Path::new(state_dir).join("moving.json"),
@@ -130,6 +135,26 @@ impl Kept {
             let text = json!(fresh).to_string();
             write(&self.removed_path, &text).map_err(|error| unwritable(&self.removed_path, &error))?;
             *removed = fresh;
+        }
+        Ok(())
+    }
+
+    /// Containers that were taken out of overlays and are to be put back: id → network → how they are in it.
+    pub(crate) fn reconnecting(&self) -> BTreeMap<String, Map<String, Value>> {
+        self.reconnecting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Changes which containers are to be put back into overlays.
+    pub(crate) fn change_reconnecting(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, Map<String, Value>>),
+    ) -> Result<(), Refusal> {
+        let mut reconnecting = self.reconnecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = reconnecting.clone();
+        change(&mut fresh);
+        if fresh != *reconnecting {
+            let text = json!(fresh).to_string();
+            write(&self.reconnecting_path, &text).map_err(|error| unwritable(&self.reconnecting_path, &error))?;
+            *reconnecting = fresh;
         }
         Ok(())
     }

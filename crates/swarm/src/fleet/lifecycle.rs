@@ -11,7 +11,7 @@ use super::{
     client::CALL_TIMEOUT,
     member::jitter,
     networks::PREDEFINED,
-    observe::{number, strings, text},
+    observe::{strings, text},
 };
 use crate::{
     docker::query::encode,
@@ -24,9 +24,6 @@ const START_PAUSE: Duration = Duration::from_millis(200);
 /// How long it is waited for the engine to have taken an overlay down, and between two looks.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
-/// Seconds that a container has for stopping if nobody says anything else, and those that the engine has beyond.
-const STOP_SECONDS: u64 = 10;
-const STOP_GRACE: u64 = 60;
 
 /// Whether a start failed because the last container of an overlay has just left this node: the engine removes the
 /// network and loses the race against the one that comes. A moment later it works.
@@ -101,25 +98,6 @@ impl Fleet {
         }
     }
 
-    /// Stops a container, lets the engine take its overlays down, and starts it. `seconds`: how long it may take to stop.
-    pub(crate) async fn stop_and_start(
-        &self,
-        member: &Member,
-        container: &Container,
-        seconds: Option<u64>,
-    ) -> Result<(), Refusal> {
-        let seconds = seconds.unwrap_or_else(|| match number(&container.inspect, "/Config/StopTimeout") {
-            0 => STOP_SECONDS,
-            own => own,
-        });
-        let path = format!("/containers/{}/stop?t={seconds}", container.id);
-        let limit = Duration::from_secs(seconds.saturating_add(STOP_GRACE));
-        member.client.call_within(Method::POST, &path, None, limit).await?;
-        self.refresh(member, &container.id).await;
-        let (stopped, _) = self.locate(&container.id)?;
-        self.start_container(member, &stopped).await
-    }
-
     /// Renames a container. One that runs in an overlay leaves it for a moment: engines cannot rename endpoints there.
     pub(crate) async fn rename_container(&self, key: &str, name: &str) -> Result<(), Refusal> {
         let (container, member) = self.locate(key)?;
@@ -127,38 +105,21 @@ impl Fleet {
         let overlays = if container.is_running() { self.overlays_of(&container).await? } else { Vec::new() };
         let id = &container.id;
         for (network, _) in &overlays {
-            let body = json!({"Container": id, "Force": false});
-            member.client.post(&format!("/networks/{network}/disconnect"), &body).await?;
+            disconnect(&member, network, id).await?;
         }
         let path = format!("/containers/{id}/rename?name={}", reserved.name);
         let renamed = member.client.call(Method::POST, &path, None).await;
         let mut joined = Ok(());
         for (network, endpoint) in &overlays {
-            let body = json!({"Container": id, "EndpointConfig": endpoint});
-            let connected = self.connect(&member, network, &body).await;
-            joined = joined.and(connected);
+            joined = joined.and(connect(&member, network, id, endpoint).await);
         }
         self.refresh(&member, id).await;
         renamed?;
         joined
     }
 
-    /// Connects a container, with the same patience as a start.
-    async fn connect(&self, member: &Member, network: &str, body: &Value) -> Result<(), Refusal> {
-        let begun = Instant::now();
-        let path = format!("/networks/{network}/connect");
-        loop {
-            match member.client.post(&path, body).await {
-                Err(refusal) if lost_the_overlay(&refusal) && begun.elapsed() < START_PATIENCE => {
-                    time::sleep(START_PAUSE.mul_f64(jitter())).await;
-                }
-                other => return other.map(|_| ()),
-            }
-        }
-    }
-
     /// The overlays that a container is in, and how it joins each.
-    async fn overlays_of(&self, container: &Container) -> Result<Vec<(String, Value)>, Refusal> {
+    pub(super) async fn overlays_of(&self, container: &Container) -> Result<Vec<(String, Value)>, Refusal> {
         let networks = container.inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
         let mut overlays = Vec::new();
         for (name, endpoint) in networks.into_iter().flatten() {
@@ -175,6 +136,27 @@ impl Fleet {
             Ok(network) => Ok(text(&network, "/Scope") == "swarm"),
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND => Ok(false),
             Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// Takes a running container out of a network.
+pub(super) async fn disconnect(member: &Member, network: &str, id: &str) -> Result<(), Refusal> {
+    let body = json!({"Container": id, "Force": false});
+    member.client.post(&format!("/networks/{}/disconnect", encode(network)), &body).await.map(drop)
+}
+
+/// Puts a container into a network, with the same patience as a start.
+pub(super) async fn connect(member: &Member, network: &str, id: &str, endpoint: &Value) -> Result<(), Refusal> {
+    let begun = Instant::now();
+    let path = format!("/networks/{}/connect", encode(network));
+    let body = json!({"Container": id, "EndpointConfig": endpoint});
+    loop {
+        match member.client.call_within(Method::POST, &path, Some(&body), 2 * CALL_TIMEOUT).await {
+            Err(refusal) if lost_the_overlay(&refusal) && begun.elapsed() < START_PATIENCE => {
+                time::sleep(START_PAUSE.mul_f64(jitter())).await;
+            }
+            other => return other.map(drop),
         }
     }
 }

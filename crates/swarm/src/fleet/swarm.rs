@@ -304,7 +304,7 @@ impl Fleet {
 
     /// Whether a node of the manager's list is a member's, or may be: a member that has not said yet which one it is, or does
     /// not answer, is known by its address. One there that is up may just have joined.
-    fn is_expected(&self, id: &str, state: &str, address: &str) -> bool {
+    pub(super) fn is_expected(&self, id: &str, state: &str, address: &str) -> bool {
         self.members().iter().any(|member| {
             let (info, has_left) = {
                 let cache = member.cache();

@@ -27,8 +27,8 @@ pub(crate) const FAILURES_MAX: u32 = 3;
 /// Failures in a row after which a container that served once is restarted.
 pub(crate) const FAILURES_RESTART: u32 = 6;
 
-/// The same of one of which is not known whether it ever served: it may just be starting.
-const FAILURES_RESTART_UNKNOWN: u32 = 30;
+/// One that ran for so long when this master began is taken for one that served; a younger one may still be starting.
+const LONG_RUN: Duration = Duration::from_secs(300);
 
 /// A container without a probe has this long until its port takes connections; then it gets requests in any case.
 pub(crate) const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(60);
@@ -90,19 +90,14 @@ impl Board {
             Some(true) => Health::Success,
             _ if once => Health::Checking,
             None => Health::Checking,
-            Some(false) if entry.failures >= self.patience(entry) => Health::Stuck,
+            Some(false) if self.has_served(entry) && entry.failures >= FAILURES_RESTART => Health::Stuck,
             Some(false) => Health::Failure,
         }
     }
 
-    /// Failures in a row after which a container is restarted. One that never served is only slow, or wrong, and is not; of
-    /// one that ran before this master nobody knows, and it could hang for ever.
-    fn patience(&self, entry: &Entry) -> u32 {
-        match entry.started {
-            _ if entry.served => FAILURES_RESTART,
-            Some(started) if started < self.born => FAILURES_RESTART_UNKNOWN,
-            _ => u32::MAX,
-        }
+    /// Whether this run once served. Of one that is older than this master nobody knows; it would hang for ever.
+    fn has_served(&self, entry: &Entry) -> bool {
+        entry.served || entry.started.is_some_and(|started| started + LONG_RUN < self.born)
     }
 
     /// Whether anything is known about this run of a container.
@@ -137,7 +132,7 @@ impl Board {
             if entry.started != started {
                 *entry = Entry { started, ..Entry::default() };
             }
-            let before = (entry.healthy, entry.failures.min(FAILURES_RESTART_UNKNOWN));
+            let before = (entry.healthy, entry.failures.min(FAILURES_RESTART));
             match outcome {
                 Ok(()) => {
                     *entry = Entry { started, healthy: Some(true), served: true, ..Entry::default() };
@@ -150,7 +145,7 @@ impl Board {
                     }
                 }
             }
-            before != (entry.healthy, entry.failures.min(FAILURES_RESTART_UNKNOWN))
+            before != (entry.healthy, entry.failures.min(FAILURES_RESTART))
         };
         if changed {
             self.revision.send_modify(|revision| *revision += 1);

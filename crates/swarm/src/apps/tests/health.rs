@@ -56,13 +56,16 @@ async fn who_hangs_when_a_master_begins_is_restarted() {
     world.create("app", PROBED).await;
     world.state("app", "running").await;
     world.kill().await;
-    world.engines.state().failing.insert("app_web_2".into());
+    world.engines.state().failing.extend(["app_web_1".into(), "app_web_2".into()]);
+    world.engines.change(|state| {
+        let two = state.containers.iter_mut().find(|container| container.name == "app_web_2").unwrap();
+        two.started = two.started.map(|started| started - Duration::from_secs(600));
+    });
     world.start();
     world.until("it is restarted", || world.engines.log().iter().any(|line| line.starts_with("stop app_web_2"))).await;
-    // Its next run is another matter: it has not served yet.
-    let stops = || world.engines.log().iter().filter(|line| line.starts_with("stop app_web_2")).count();
+    // Its next run is another matter, as that of the other one is: they may still be starting.
     sleep(Duration::from_secs(120)).await;
-    assert_eq!(stops(), 1);
+    assert_eq!(world.engines.log().iter().filter(|line| line.starts_with("stop app_web")).count(), 1);
     world.engines.state().failing.clear();
     world.until("it serves again", || world.route(HOST, "/")[0].2 == ["app_web_1", "app_web_2"]).await;
 }

@@ -1,15 +1,22 @@
 //! What changes a container: done at its node, and seen here before the answer goes out.
 
-use http::{Response, StatusCode};
+use std::time::Duration;
+
+use http::{Method, Response, StatusCode};
 
 use crate::docker::{Answer, Call, Docker, pass};
 use crate::{
     fleet::{
         Member, lost_the_overlay,
+        observe::number,
         wire::{self, Body},
     },
     model::{Container, ContainerState, Refusal},
 };
+
+/// Seconds that a container has for stopping if nobody says anything else, and those that the engine has beyond.
+const STOP_SECONDS: u64 = 10;
+const STOP_GRACE: u64 = 60;
 
 impl Docker {
     /// Start, stop, kill, … and removal (no action).
@@ -25,8 +32,7 @@ impl Docker {
         let target = call.target(&path);
         let starts = matches!(action, "start" | "restart");
         if action == "restart" && self.fleet.restarts_in_two_steps(&container) {
-            self.fleet.stop_and_start(&member, &container, call.query.number("t").unwrap_or_default()).await?;
-            return Ok(wire::empty(StatusCode::NO_CONTENT));
+            return self.restart(&member, &container, call.query.number("t").unwrap_or_default()).await;
         }
         if action == "start" {
             self.fleet.prepare_start(&member, &container).await?;
@@ -41,6 +47,21 @@ impl Docker {
         }
         self.fleet.refresh(&member, &container.id).await;
         answer
+    }
+
+    /// Stops, lets the engine take its overlays down, starts.
+    async fn restart(&self, member: &Member, container: &Container, seconds: Option<u64>) -> Answer {
+        let seconds = seconds.unwrap_or_else(|| match number(&container.inspect, "/Config/StopTimeout") {
+            0 => STOP_SECONDS,
+            own => own,
+        });
+        let path = format!("/containers/{}/stop?t={seconds}", container.id);
+        let limit = Duration::from_secs(seconds.saturating_add(STOP_GRACE));
+        member.client.call_within(Method::POST, &path, None, limit).await?;
+        self.fleet.refresh(member, &container.id).await;
+        let (stopped, _) = self.fleet.locate(&container.id)?;
+        self.fleet.start_container(member, &stopped).await?;
+        Ok(wire::empty(StatusCode::NO_CONTENT))
     }
 
     /// A start that failed for a reason that passes is tried again; any other failure is the answer.
