@@ -1,6 +1,6 @@
 //! What exists though nothing wants it: VPCs that stayed for a machine that has gone since, or because the engine kept their
-//! network, and what is in the engine without a record, left by a run that was killed between a record's end and the end of what it stood for. Intent is
-//! stored before anything is made, so what has no record is surely unwanted.
+//! network, and what is in the engine without a record, left by a run that was killed between a record's end and the end of
+//! what it stood for. Intent is stored before anything is made, so what has no record is surely unwanted.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::model::Refusal;
@@ -80,18 +80,15 @@ impl Kept {
     }
     /// Changes which containers were made anew elsewhere.
     pub(crate) fn change_replaced(&self, change: impl FnOnce(&mut BTreeMap<String, String>)) -> Result<(), Refusal> {
-        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = replaced.clone();
-        change(&mut fresh);
-        if fresh.len() > REPLACED_MAX {
-            return Err(Refusal::conflict("too many containers wait to be removed from nodes that do not come back"));
-        }
-        if fresh != *replaced {
-            let text = json!(fresh).to_string();
-            write(&self.replaced_path, &text).map_err(|error| unwritable(&self.replaced_path, &error))?;
-            *replaced = fresh;
-        }
-        Ok(())
+        change_held(&self.replaced, &self.replaced_path, |replaced| {
+            change(replaced);
+            match replaced.len() > REPLACED_MAX {
+                true => {
+                    Err(Refusal::conflict("too many containers wait to be removed from nodes that do not come back"))
+                }
+                false => Ok(()),
+            }
+        })
     }
 
     /// Id of the image that a name (with its tag) means.
@@ -100,22 +97,20 @@ impl Kept {
     }
     /// Keeps what a name means; `None`: nothing any more.
     pub(crate) fn put_image(&self, name: &str, id: Option<&str>) -> Result<(), Refusal> {
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-        if images.get(name).map(String::as_str) == id {
+        if self.image(name).as_deref() == id {
             return Ok(());
         }
-        let mut fresh = images.clone();
-        match id {
-            Some(id) => drop(fresh.insert(name.to_owned(), id.to_owned())),
-            None => drop(fresh.remove(name)),
-        }
-        while fresh.len() > IMAGES_MAX {
-            let Some(other) = fresh.keys().find(|other| *other != name).cloned() else { break };
-            fresh.remove(&other);
-        }
-        write(&self.images_path, &json!(fresh).to_string()).map_err(|error| unwritable(&self.images_path, &error))?;
-        *images = fresh;
-        Ok(())
+        change_held(&self.images, &self.images_path, |images| {
+            match id {
+                Some(id) => drop(images.insert(name.to_owned(), id.to_owned())),
+                None => drop(images.remove(name)),
+            }
+            while images.len() > IMAGES_MAX {
+                let Some(other) = images.keys().find(|other| *other != name).cloned() else { break };
+                images.remove(&other);
+            }
+            Ok(())
+        })
     }
 
     /// Volumes that were removed while a node was away: (node, volume), the oldest first.
@@ -124,19 +119,14 @@ impl Kept {
     }
     /// Changes which volumes are still to be removed from nodes that are away.
     pub(crate) fn change_removed(&self, change: impl FnOnce(&mut Vec<(String, String)>)) -> Result<(), Refusal> {
-        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = removed.clone();
-        change(&mut fresh);
-        if let Some(beyond) = fresh.len().checked_sub(REMOVED_MAX).filter(|beyond| *beyond > 0) {
-            tracing::warn!(beyond, "volumes that wait to be removed from nodes that are away are forgotten");
-            fresh.drain(..beyond);
-        }
-        if fresh != *removed {
-            let text = json!(fresh).to_string();
-            write(&self.removed_path, &text).map_err(|error| unwritable(&self.removed_path, &error))?;
-            *removed = fresh;
-        }
-        Ok(())
+        change_held(&self.removed, &self.removed_path, |removed| {
+            change(removed);
+            if let Some(beyond) = removed.len().checked_sub(REMOVED_MAX).filter(|beyond| *beyond > 0) {
+                tracing::warn!(beyond, "volumes that wait to be removed from nodes that are away are forgotten");
+                removed.drain(..beyond);
+            }
+            Ok(())
+        })
     }
 
     /// Containers that were taken out of overlays and are to be put back: id → network → how they are in it.
@@ -148,15 +138,10 @@ impl Kept {
         &self,
         change: impl FnOnce(&mut BTreeMap<String, Map<String, Value>>),
     ) -> Result<(), Refusal> {
-        let mut reconnecting = self.reconnecting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = reconnecting.clone();
-        change(&mut fresh);
-        if fresh != *reconnecting {
-            let text = json!(fresh).to_string();
-            write(&self.reconnecting_path, &text).map_err(|error| unwritable(&self.reconnecting_path, &error))?;
-            *reconnecting = fresh;
-        }
-        Ok(())
+        change_held(&self.reconnecting, &self.reconnecting_path, |reconnecting| {
+            change(reconnecting);
+            Ok(())
+        })
     }
 
     fn volumes(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
@@ -216,6 +201,22 @@ impl Kept {
         let text = Value::Array(containers.to_vec()).to_string();
         write(&self.moving_path, &text).map_err(|error| unwritable(&self.moving_path, &error))
     }
+}
+
+/// Changes what is held, on disk first; what is refused, or cannot be written, changes nothing.
+fn change_held<T: Clone + PartialEq + Serialize>(
+    held: &Mutex<T>,
+    path: &Path,
+    change: impl FnOnce(&mut T) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut fresh = held.clone();
+    change(&mut fresh)?;
+    if fresh != *held {
+        write(path, &json!(fresh).to_string()).map_err(|error| unwritable(path, &error))?;
+        *held = fresh;
+    }
+    Ok(())
 }
 
 /// What a file holds; what cannot be read is told and counts as nothing.

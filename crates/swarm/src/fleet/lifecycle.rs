@@ -119,7 +119,7 @@ impl Fleet {
     }
 
     /// The overlays that a container is in, and how it joins each.
-    pub(super) async fn overlays_of(&self, container: &Container) -> Result<Vec<(String, Value)>, Refusal> {
+    async fn overlays_of(&self, container: &Container) -> Result<Vec<(String, Value)>, Refusal> {
         let networks = container.inspect.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
         let mut overlays = Vec::new();
         for (name, endpoint) in networks.into_iter().flatten() {

@@ -73,6 +73,23 @@ struct Wish {
     notices: Vec<Notice>,
 }
 
+/// The ids of `instances`, each once, without blanks.
+///
+/// # Errors
+/// MissingParameter when there is none, InvalidParameter of more than a hundred.
+pub(super) fn instance_ids(instances: &[String]) -> Outcome<Vec<&str>> {
+    let mut seen = HashSet::new();
+    let ids: Vec<&str> = instances.iter().map(|id| id.trim()).filter(|id| !id.is_empty() && seen.insert(*id)).collect();
+    if ids.is_empty() {
+        return Err(Fault::missing("instances"));
+    }
+    if ids.len() > INSTANCES_MAX {
+        let text = format!("instances: {} are given; at most {INSTANCES_MAX} are allowed", ids.len());
+        return Err(Fault::invalid("instances", text));
+    }
+    Ok(ids)
+}
+
 impl Service {
     /// Makes machines of the inventory nodes. Those that cannot be are named one by one; when none can be, nothing is done.
     ///
@@ -86,16 +103,7 @@ impl Service {
         input: &Attach,
     ) -> Outcome<(Vec<Attached>, String)> {
         self.kubernetes_cluster(ctx, cluster_id)?;
-        let mut seen = HashSet::new();
-        let ids: Vec<&str> =
-            input.instances.iter().map(|id| id.trim()).filter(|id| !id.is_empty() && seen.insert(*id)).collect();
-        if ids.is_empty() {
-            return Err(Fault::missing("instances"));
-        }
-        if ids.len() > INSTANCES_MAX {
-            let text = format!("instances: {} are given; at most {INSTANCES_MAX} are allowed", ids.len());
-            return Err(Fault::invalid("instances", text));
-        }
+        let ids = instance_ids(&input.instances)?;
         let wish = check(input)?;
         self.change(ctx, |change| {
             let cluster = self.changeable_cluster(change.ctx, cluster_id)?;

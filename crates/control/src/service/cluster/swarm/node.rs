@@ -1,6 +1,6 @@
 //! Nodes of a Swarm cluster: more of them, existing machines as nodes, one less, one made from scratch.
 
-use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use sampan_store::{
     Versioned,
@@ -10,6 +10,7 @@ use sampan_store::{
 use super::{check, image};
 use crate::service::{
     RequestContext, Service,
+    attach::instance_ids,
     change::{About, Change, NewTask, Notice},
     cluster::ClusterTask,
     fields, instance_type,
@@ -20,8 +21,6 @@ use crate::service::{
 
 /// Most nodes that a request can name.
 const SIZE_MAX: i64 = 1000;
-/// Most machines that one request adds.
-const INSTANCES_MAX: usize = 100;
 
 /// The total that a cluster shall have.
 #[derive(Clone, Debug, Default)]
@@ -134,16 +133,7 @@ impl Service {
         input: &SwarmAttach,
     ) -> Outcome<(Vec<Attached>, String)> {
         self.swarm_cluster(ctx, cluster_id)?;
-        let mut seen = HashSet::new();
-        let ids: Vec<&str> =
-            input.instances.iter().map(|id| id.trim()).filter(|id| !id.is_empty() && seen.insert(*id)).collect();
-        if ids.is_empty() {
-            return Err(Fault::missing("instances"));
-        }
-        if ids.len() > INSTANCES_MAX {
-            let text = format!("instances: {} are given; at most {INSTANCES_MAX} are allowed", ids.len());
-            return Err(Fault::invalid("instances", text));
-        }
+        let ids = instance_ids(&input.instances)?;
         let notices = self.node_notices(&input.password, &input.ecs_image_id, &input.unknown_fields)?;
         self.change(ctx, |change| {
             let cluster = self.changeable_cluster(change.ctx, cluster_id)?;
